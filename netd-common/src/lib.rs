@@ -1,0 +1,33 @@
+//! What netd's eBPF programs and its user space share: every type that crosses a map, and every
+//! decision that needs only bytes and values.
+//!
+//! The crate is `no_std`, allocates nothing and knows neither aya nor the kernel: the very same
+//! code is unit-tested on the host and runs inside the kernel. It must not depend on `aya-ebpf`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`addr`] | MAC and IP addresses, prefixes, big-endian ports |
+//! | [`maps`] | keys and values of the BPF maps (the binary contract) |
+//! | [`reason`] | hooks and drop reasons |
+//! | [`wire`] | bytes -> checked headers |
+//! | [`checksum`] | one's complement updates (RFC 1624) |
+//! | [`tuple`] | flow keys and their reversal |
+//! | [`nat`] | port choice and the rewrite plan |
+//! | [`flow`] | flow life: TCP state, time-outs, expiry |
+//! | [`guard`] | what an endpoint may send |
+#![cfg_attr(not(test), no_std)]
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+#![cfg_attr(
+    test,
+    expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")
+)]
+
+pub mod addr;
+pub mod checksum;
+pub mod flow;
+pub mod guard;
+pub mod maps;
+pub mod nat;
+pub mod reason;
+pub mod tuple;
+pub mod wire;

@@ -1,0 +1,153 @@
+//! Endpoints, gateways and the segments they form.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::addr::{Mac, V4, V6};
+
+/// Bits of [`Port::flags`].
+pub mod port_flags {
+    /// The device is a gateway pair's inner end; else an endpoint's node-side device.
+    pub const GATEWAY: u32 = 1;
+    /// The network's traffic to the outside is masqueraded.
+    pub const MASQUERADE: u32 = 1 << 1;
+    /// The network has no outside.
+    pub const INTERNAL: u32 = 1 << 2;
+    /// The network and others that also carry this bit may talk.
+    pub const NO_ISOLATION: u32 = 1 << 3;
+    /// The endpoint may send with any source address (a router, a VM with bridges).
+    pub const FORWARDS: u32 = 1 << 4;
+}
+
+/// Value of `PORT`: all a program needs about the device a frame came from, and about its network,
+/// in one look-up. Key: `u32` ifindex of the device.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Port {
+    /// Number of the network, never 0.
+    pub network: u32,
+    /// Number of the endpoint, never 0; 0 for a gateway.
+    pub endpoint: u32,
+    /// [`port_flags`].
+    pub flags: u32,
+    /// MTU of the network in bytes (L3).
+    pub mtu: u32,
+    /// ifindex of the gateway pair's outer end (holds the addresses); 0: network without gateway.
+    pub outer: u32,
+    /// ifindex of the gateway pair's inner end (forwarding is on there); 0: without gateway.
+    pub inner: u32,
+    /// Entries of the network in `SEGMENT`: slots 0..count.
+    pub segment_ports: u32,
+    /// First IPv4 address of the endpoint (or gateway); 0: none. More are in `HOST4`.
+    pub v4: V4,
+    /// First IPv6 address of the endpoint (or gateway); `::`: none. More are in `HOST6`.
+    pub v6: V6,
+    /// MAC of the endpoint (or of the gateway's outer end).
+    pub mac: Mac,
+    /// MAC of the network's gateway (outer end); zero: none.
+    pub gateway_mac: Mac,
+    /// IPv4 address of the gateway; 0: none.
+    pub gateway_v4: V4,
+    /// IPv6 address of the gateway; `::`: none.
+    pub gateway_v6: V6,
+}
+
+/// What has an address or a MAC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostKind {
+    /// An endpoint.
+    Endpoint,
+    /// The gateway of a network.
+    Gateway,
+}
+
+impl HostKind {
+    /// From the code in a map; anything but the gateway's is an endpoint.
+    #[inline(always)]
+    pub const fn from_code(code: u32) -> Self {
+        if code == 1 { Self::Gateway } else { Self::Endpoint }
+    }
+
+    /// The code in a map.
+    #[inline(always)]
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Endpoint => 0,
+            Self::Gateway => 1,
+        }
+    }
+}
+
+/// Value of `HOST4` and `HOST6`: who has an address. Key: the address, 4 or 16 bytes. Subnets do
+/// not overlap on a node, so the address alone is enough.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct HostEntry {
+    /// Number of the network.
+    pub network: u32,
+    /// Number of the endpoint; 0 for a gateway.
+    pub endpoint: u32,
+    /// ifindex frames go out by: the endpoint's node-side device, or the gateway's outer end.
+    pub device: u32,
+    /// [`HostKind::code`].
+    pub kind: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// MAC of the network's gateway, source of routed frames.
+    pub gateway_mac: Mac,
+}
+
+/// Key of `FDB`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct FdbKey {
+    /// Number of the network.
+    pub network: u32,
+    /// Destination MAC.
+    pub mac: Mac,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+impl FdbKey {
+    /// The key of a MAC on a network.
+    #[inline(always)]
+    pub const fn new(network: u32, mac: Mac) -> Self {
+        Self { network, mac, pad: [0; 2] }
+    }
+}
+
+/// Value of `FDB`: the switch port a MAC is behind.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct FdbEntry {
+    /// ifindex of the endpoint's node-side device, or of the gateway's outer end.
+    pub device: u32,
+    /// [`HostKind::code`].
+    pub kind: u32,
+    /// 1: written by the control plane, never learned over.
+    pub fixed: u32,
+    /// Number of the endpoint; 0 for a gateway.
+    pub endpoint: u32,
+    /// Last frame from this MAC, `bpf_ktime_get_ns`; 0 for fixed entries.
+    pub last_seen: u64,
+}
+
+/// Key of `SEGMENT`: the switch ports of a network in slots 0..count.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct SegmentKey {
+    /// Number of the network.
+    pub network: u32,
+    /// 0..[`Port::segment_ports`].
+    pub slot: u32,
+}
+
+/// Value of `SEGMENT`: one switch port a flood goes to.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Target {
+    /// ifindex of the endpoint's node-side device, or of the gateway's outer end.
+    pub device: u32,
+    /// [`HostKind::code`].
+    pub kind: u32,
+}

@@ -1,0 +1,113 @@
+//! The flow table: one conversation is two entries, one for each direction, that appear and
+//! vanish together.
+
+use super::pod;
+use crate::addr::{Mac, V4, V6};
+use crate::tuple::Tuple;
+
+/// Why a flow is tracked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowKind {
+    /// SNAT of endpoint traffic to the uplink's address.
+    Masquerade,
+    /// DNAT of outside traffic to a published endpoint port.
+    Publish,
+    /// A flow of the node itself that had to leave by another port, because a mapping holds its own.
+    Node,
+}
+
+impl FlowKind {
+    /// The code in a map.
+    #[inline(always)]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Masquerade => 0,
+            Self::Publish => 1,
+            Self::Node => 2,
+        }
+    }
+
+    /// From the code in a map.
+    #[inline(always)]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Masquerade),
+            1 => Some(Self::Publish),
+            2 => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
+
+/// Which direction of the conversation an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dir {
+    /// The way of the first packet.
+    Original,
+    /// The way back.
+    Reply,
+}
+
+impl Dir {
+    /// The code in a map.
+    #[inline(always)]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Original => 0,
+            Self::Reply => 1,
+        }
+    }
+
+    /// From the code in a map.
+    #[inline(always)]
+    pub const fn from_code(code: u8) -> Self {
+        if code == 0 { Self::Original } else { Self::Reply }
+    }
+}
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flags {
+    /// Packets of this direction go to an endpoint's device; else they are routed to the outside.
+    pub const TO_ENDPOINT: u8 = 1;
+    /// Packets of this direction go up the node's own stack.
+    pub const TO_NODE: u8 = 1 << 1;
+}
+
+/// Value of `FLOW4` and `FLOW6`: one direction of a conversation. Key: the [`Tuple`] the packet has
+/// when netd sees it. Only packets of that direction write an entry.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flow<A> {
+    /// The tuple the packet leaves with; its reverse is the key of the other direction.
+    pub to: Tuple<A>,
+    /// When the flow began, `bpf_ktime_get_ns`: the same in both entries, its generation.
+    pub created: u64,
+    /// Last packet of this direction, `bpf_ktime_get_ns`.
+    pub last_seen: u64,
+    /// Packets of this direction.
+    pub packets: u64,
+    /// Bytes of this direction (L2).
+    pub bytes: u64,
+    /// [`Tuple::tag`] of the entry's own key: tells a reader that the kernel reused the element.
+    pub tag: u32,
+    /// With `TO_ENDPOINT`: ifindex of the endpoint's node-side device; else 0.
+    pub device: u32,
+    /// Number of the endpoint the flow belongs to; 0: the node.
+    pub endpoint: u32,
+    /// With `TO_ENDPOINT`: MAC of the endpoint.
+    pub dst_mac: Mac,
+    /// With `TO_ENDPOINT`: MAC of its gateway.
+    pub src_mac: Mac,
+    /// [`FlowKind::code`].
+    pub kind: u8,
+    /// [`Dir::code`].
+    pub dir: u8,
+    /// TCP: what this direction has sent, [`crate::flow::seen`].
+    pub seen: u8,
+    /// [`flow_flags`].
+    pub flags: u8,
+    /// Number of the network the endpoint is on; 0: the node.
+    pub network: u32,
+}
+
+pod!(Flow<V4> = 16 + 32 + 12 + 12 + 4 + 4, Flow<V6> = 40 + 32 + 12 + 12 + 4 + 4);

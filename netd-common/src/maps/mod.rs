@@ -1,0 +1,80 @@
+//! Keys and values of the BPF maps: the binary contract between the programs and user space.
+//!
+//! Every type is `repr(C)` without padding, so all of its bytes are defined. Integers are in the
+//! machine's order, addresses and ports in network order (byte arrays, [`Be16`](crate::addr::Be16)).
+//! `docs/maps.md` lists who writes and who reads each map.
+
+mod endpoint;
+mod flow;
+mod publish;
+mod uplink;
+
+pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
+pub use flow::{Dir, Flow, FlowKind, flow_flags};
+pub use publish::{Publish, PublishKey};
+pub use uplink::{DenyKey, Node, Stat, Uplink, node_flags};
+
+/// Names of the maps, as in the ELF and as file names of their pins.
+pub mod name {
+    /// `u32` ifindex -> [`Port`](super::Port): endpoint devices and gateway inner ends.
+    pub const PORT: &str = "PORT";
+    /// [`FdbKey`](super::FdbKey) -> [`FdbEntry`](super::FdbEntry).
+    pub const FDB: &str = "FDB";
+    /// IPv4 address -> [`HostEntry`](super::HostEntry).
+    pub const HOST4: &str = "HOST4";
+    /// IPv6 address -> [`HostEntry`](super::HostEntry).
+    pub const HOST6: &str = "HOST6";
+    /// [`SegmentKey`](super::SegmentKey) -> [`Target`](super::Target): where a flood goes.
+    pub const SEGMENT: &str = "SEGMENT";
+    /// [`Tuple`](crate::tuple::Tuple) of IPv4 -> [`Flow`](super::Flow).
+    pub const FLOW4: &str = "FLOW4";
+    /// [`Tuple`](crate::tuple::Tuple) of IPv6 -> [`Flow`](super::Flow).
+    pub const FLOW6: &str = "FLOW6";
+    /// [`PublishKey`](super::PublishKey) -> [`Publish`](super::Publish).
+    pub const PUBLISH: &str = "PUBLISH";
+    /// `u32` ifindex -> [`Uplink`](super::Uplink).
+    pub const UPLINK: &str = "UPLINK";
+    /// LPM: [`DenyKey`](super::DenyKey) -> `u32` (unused).
+    pub const DENY: &str = "DENY";
+    /// One [`Node`](super::Node).
+    pub const NODE: &str = "NODE";
+    /// Per CPU: [`Hook::stat`](crate::reason::Hook::stat) -> [`Stat`](super::Stat).
+    pub const STATS: &str = "STATS";
+    /// All maps that are pinned and outlive the daemon.
+    pub const PINNED: &[&str] = &[
+        PORT, FDB, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, UPLINK, DENY, NODE, STATS,
+    ];
+}
+
+/// Default sizes of the maps, in entries.
+pub mod size {
+    /// Endpoints and gateways of a node.
+    pub const PORT: u32 = 4_096;
+    /// Forwarding entries of all networks.
+    pub const FDB: u32 = 16_384;
+    /// Addresses of one family.
+    pub const HOST: u32 = 16_384;
+    /// Switch ports of all networks.
+    pub const SEGMENT: u32 = 8_192;
+    /// Entries of one family; a flow takes two.
+    pub const FLOW: u32 = 131_072;
+    /// Published (address, protocol, port).
+    pub const PUBLISH: u32 = 65_536;
+    /// Uplinks of a node.
+    pub const UPLINK: u32 = 64;
+    /// Deny-list prefixes.
+    pub const DENY: u32 = 16_384;
+}
+
+/// Implements `Pod` for a generic map type and proves, per instance, that it has no padding.
+macro_rules! pod {
+    ($($ty:ty = $size:expr),+ $(,)?) => {$(
+        const _: () = assert!(core::mem::size_of::<$ty>() == $size);
+        // SAFETY: `repr(C)`, every field is `Pod`, and the size (asserted above) is the sum of
+        // the fields' sizes, so there is no padding.
+        unsafe impl bytemuck::Zeroable for $ty {}
+        // SAFETY: as above.
+        unsafe impl bytemuck::Pod for $ty {}
+    )+};
+}
+pub(crate) use pod;

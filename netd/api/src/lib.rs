@@ -1,0 +1,45 @@
+//! The types of netd's HTTP API and a client for it.
+//!
+//! JSON over HTTP/1.1 on a Unix socket (`netd.sock` in the daemon's run directory). Every path is
+//! versioned (`/v1/...`); lists are arrays; an error is an [`Error`] body with a status of 4xx (the
+//! caller's) or 5xx (the node's).
+//!
+//! | method and path | body -> answer |
+//! |---|---|
+//! | `GET /v1/status` | -> [`Status`] |
+//! | `GET /v1/stats` | -> [`[StatLine]`](StatLine) |
+//! | `GET /v1/networks`, `POST /v1/networks` | -> [`[Network]`](Network), [`NetworkCreate`] -> [`Network`] |
+//! | `GET`, `DELETE /v1/networks/{name}` | -> [`Network`], -> nothing |
+//! | `GET /v1/endpoints`, `POST /v1/endpoints` | -> [`[Endpoint]`](Endpoint), [`Attach`] -> [`Endpoint`] |
+//! | `GET`, `DELETE /v1/endpoints/{ep}` (`?network=N`) | -> [`Endpoint`], -> nothing |
+//! | `POST /v1/endpoints/{ep}/publish` | `[`[`PublishSpec`]`]` -> [`[Published]`](Published) |
+//! | `GET /v1/published` (`?endpoint=EP`) | -> [`[Published]`](Published) |
+//! | `POST /v1/unpublish` | `[`[`HostSpec`]`]` -> nothing |
+//! | `GET /v1/flows`, `DELETE /v1/flows` ([`FlowFilter`] as query) | -> [`[FlowLine]`](FlowLine), -> [`Flushed`] |
+//! | `GET /v1/fdb` (`?network=N`) | -> [`[FdbLine]`](FdbLine) |
+
+mod client;
+mod endpoint;
+mod network;
+mod observe;
+mod publish;
+
+pub use client::{Client, ClientError};
+pub use endpoint::{Attach, Endpoint, EndpointState};
+pub use network::{Network, NetworkCreate, NetworkKind};
+pub use observe::{FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus};
+pub use publish::{HostSpec, Proto, PublishSpec, Published, SpecError};
+
+use serde::{Deserialize, Serialize};
+
+/// Who asked for an object: `cli`, `run`, `file:NAME`, `cni`, `docker`, `podman`.
+pub type Owner = String;
+/// Free key/value pairs an object carries.
+pub type Labels = std::collections::BTreeMap<String, String>;
+
+/// The body of every answer that is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// One line: what was wrong, with which object, why, and what to do.
+    pub error: String,
+}

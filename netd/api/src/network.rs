@@ -1,0 +1,82 @@
+//! Networks.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{Labels, Owner};
+
+/// What a network is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// An L2 segment with a gateway and masquerade.
+    #[default]
+    Bridge,
+}
+
+/// `POST /v1/networks`: a network that is asked for. What is left out gets a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkCreate {
+    /// Its name: 1-63 of `[a-zA-Z0-9_.-]`, beginning with a letter or digit.
+    pub name: String,
+    /// Its kind.
+    pub kind: NetworkKind,
+    /// At most one subnet of each family; none: the next free one of both default pools.
+    pub subnets: Vec<IpNet>,
+    /// Gateway addresses, at most one for each subnet; left out: the first address of each subnet.
+    pub gateways: Option<Vec<IpAddr>>,
+    /// No gateway at all: a segment of its own, without node and outside (`--gateway none`).
+    pub no_gateway: bool,
+    /// Addresses are given out of this part of the subnet.
+    pub ip_range: Option<IpNet>,
+    /// No outside.
+    pub internal: bool,
+    /// No masquerade to the outside.
+    pub no_masquerade: bool,
+    /// May talk to other networks that say so too.
+    pub no_isolation: bool,
+    /// L3 MTU in bytes; left out: the uplink's, else 1500.
+    pub mtu: Option<u32>,
+    /// Labels.
+    pub labels: Labels,
+    /// Who asks; left out: `cli`.
+    pub owner: Option<Owner>,
+}
+
+/// A network as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Number the data path knows it by, never 0.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: NetworkKind,
+    /// Its subnets.
+    pub subnets: Vec<IpNet>,
+    /// Its gateway addresses; empty: no gateway.
+    pub gateways: Vec<IpAddr>,
+    /// Addresses are given out of this part of the subnet.
+    pub ip_range: Option<IpNet>,
+    /// No outside.
+    pub internal: bool,
+    /// Traffic to the outside is masqueraded.
+    pub masquerade: bool,
+    /// Closed against other networks.
+    pub isolation: bool,
+    /// L3 MTU in bytes.
+    pub mtu: u32,
+    /// The node's device with the gateway addresses; none: no gateway.
+    pub device: Option<String>,
+    /// MAC of that device, as `aa:bb:cc:dd:ee:ff`.
+    pub gateway_mac: Option<String>,
+    /// Endpoints attached.
+    pub endpoints: u32,
+    /// Labels.
+    pub labels: Labels,
+    /// Who asked for it.
+    pub owner: Owner,
+}

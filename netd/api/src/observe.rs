@@ -1,0 +1,156 @@
+//! What the node can tell: status, statistics, flows, forwarding entries.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Proto;
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Instance name.
+    pub instance: String,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// Seconds since the daemon started.
+    pub uptime_s: u64,
+    /// Kernel release.
+    pub kernel: String,
+    /// How TC programs are attached: `tcx` or `clsact`.
+    pub attach_mode: String,
+    /// Run directory.
+    pub run_dir: String,
+    /// State directory.
+    pub state_dir: String,
+    /// BPF pin directory.
+    pub bpf_dir: String,
+    /// Uplinks in use.
+    pub uplinks: Vec<UplinkStatus>,
+    /// Networks.
+    pub networks: u32,
+    /// Endpoints.
+    pub endpoints: u32,
+    /// Published ports.
+    pub published: u32,
+    /// Flows of both families.
+    pub flows: u32,
+    /// What is not as it should be, one line each; empty: all is well.
+    pub problems: Vec<String>,
+}
+
+/// An uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// Device name.
+    pub device: String,
+    /// ifindex.
+    pub ifindex: u32,
+    /// Address masqueraded IPv4 leaves with.
+    pub v4: Option<IpAddr>,
+    /// Address masqueraded IPv6 leaves with.
+    pub v6: Option<IpAddr>,
+    /// How XDP is attached: `native`, `generic` or `off`.
+    pub xdp: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+}
+
+/// One line of `GET /v1/stats`: packets with one verdict at one hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatLine {
+    /// Hook: `ep_out`, `ep_in`, `gw_out`, `up_in`, `up_out`, `xdp`.
+    pub hook: String,
+    /// `pass`, or `drop`.
+    pub verdict: String,
+    /// The drop reason; none for `pass`.
+    pub reason: Option<String>,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Which flows, as a query string; all that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlowFilter {
+    /// Name or id of an endpoint.
+    pub endpoint: Option<String>,
+    /// Protocol.
+    pub proto: Option<Proto>,
+    /// Source address, before or after translation.
+    pub src: Option<IpAddr>,
+    /// Destination address, before or after translation.
+    pub dst: Option<IpAddr>,
+    /// Any of its ports.
+    pub port: Option<u16>,
+}
+
+/// One flow of `GET /v1/flows`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowLine {
+    /// `masquerade`, `publish` or `node`.
+    pub kind: String,
+    /// Protocol: `tcp`, `udp`, `icmp`, `icmpv6`.
+    pub proto: String,
+    /// State: TCP's, else `new` or `replied`.
+    pub state: String,
+    /// Name of the endpoint; none: the node itself.
+    pub endpoint: Option<String>,
+    /// Original source address.
+    pub src: IpAddr,
+    /// Original source port or echo identifier.
+    pub sport: u16,
+    /// Original destination address.
+    pub dst: IpAddr,
+    /// Original destination port.
+    pub dport: u16,
+    /// Source address after translation.
+    pub nat_src: IpAddr,
+    /// Source port after translation.
+    pub nat_sport: u16,
+    /// Destination address after translation.
+    pub nat_dst: IpAddr,
+    /// Destination port after translation.
+    pub nat_dport: u16,
+    /// Packets in the original direction.
+    pub packets: u64,
+    /// Bytes in the original direction.
+    pub bytes: u64,
+    /// Packets of the replies.
+    pub reply_packets: u64,
+    /// Bytes of the replies.
+    pub reply_bytes: u64,
+    /// Seconds since the last packet of either direction.
+    pub idle_s: u64,
+    /// Seconds until it expires if nothing comes.
+    pub expires_s: u64,
+}
+
+/// Answer of `DELETE /v1/flows`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Flows ended.
+    pub flows: u32,
+}
+
+/// One forwarding entry of `GET /v1/fdb`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbLine {
+    /// Network.
+    pub network: String,
+    /// MAC.
+    pub mac: String,
+    /// Device frames go out by.
+    pub device: String,
+    /// `endpoint` or `gateway`.
+    pub kind: String,
+    /// Name of the endpoint.
+    pub endpoint: Option<String>,
+    /// Written by the control plane.
+    #[serde(rename = "static")]
+    pub fixed: bool,
+}

@@ -1,0 +1,14 @@
+//! netd: networks everything on a node with eBPF.
+//!
+//! | module | owns | may import |
+//! |---|---|---|
+//! | `cli` | the command line; speaks only through `netd-api` | netd-api |
+//! | `api` (server side) | HTTP on the Unix socket | model, plan, apply |
+//! | `model` | desired state, validation, addresses | no aya, no netlink |
+//! | `plan` | desired + actual -> steps, pure | no aya, no netlink |
+//! | `apply` | runs steps | datapath, net |
+//! | [`datapath`] | programs, maps, hooks | aya, not net |
+//! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
+//! | `store` | the embedded store | redb |
+
+pub mod datapath;
