@@ -125,7 +125,22 @@ pub const fn is_link_local(a: V6) -> bool {
 #[inline(always)]
 pub const fn link_local(mac: Mac) -> V6 {
     [
-        0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5],
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        mac[0] ^ 2,
+        mac[1],
+        mac[2],
+        0xff,
+        0xfe,
+        mac[3],
+        mac[4],
+        mac[5],
     ]
 }
 
@@ -137,18 +152,29 @@ mod tests {
     fn link_local_is_modified_eui64() {
         assert_eq!(
             link_local([0x02, 0x11, 0x22, 0x33, 0x44, 0x55]),
-            [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x00, 0x11, 0x22, 0xff, 0xfe, 0x33, 0x44, 0x55]
+            [
+                0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x00, 0x11, 0x22, 0xff, 0xfe, 0x33, 0x44, 0x55
+            ]
         );
         assert!(is_link_local(link_local([2, 0, 0, 0, 0, 1])));
-        assert!(is_link_local([0xfe, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
-        assert!(!is_link_local([0xfe, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
-        assert!(!is_link_local([0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
+        assert!(is_link_local([
+            0xfe, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1
+        ]));
+        assert!(!is_link_local([
+            0xfe, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1
+        ]));
+        assert!(!is_link_local([
+            0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1
+        ]));
     }
 
     #[test]
     fn v4_maps_into_16_bytes_and_back() {
         let a: V4 = [192, 0, 2, 7];
-        assert_eq!(a.to_16(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 7]);
+        assert_eq!(
+            a.to_16(),
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 7]
+        );
         assert_eq!(V4::from_16(a.to_16()), a);
     }
 
@@ -169,7 +195,9 @@ mod tests {
 
     #[test]
     fn group_bit() {
-        assert!(is_group(BROADCAST) && is_group([1, 0, 0x5e, 0, 0, 1]) && !is_group([2, 0, 0, 0, 0, 1]));
+        assert!(
+            is_group(BROADCAST) && is_group([1, 0, 0x5e, 0, 0, 1]) && !is_group([2, 0, 0, 0, 0, 1])
+        );
     }
 
     #[test]

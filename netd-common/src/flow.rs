@@ -1,1 +1,313 @@
-//! stub
+//! The life of a flow: what TCP has said, how long silence may last, when it is over.
+
+use crate::addr::Addr;
+use crate::maps::Flow;
+use crate::tuple::proto;
+use crate::wire::tcp_flag;
+
+/// What one direction of a TCP connection has sent so far: bits of [`Flow::seen`].
+pub mod seen {
+    /// A SYN.
+    pub const SYN: u8 = 1;
+    /// A FIN.
+    pub const FIN: u8 = 1 << 1;
+    /// A RST.
+    pub const RST: u8 = 1 << 2;
+    /// A segment that acknowledges.
+    pub const ACK: u8 = 1 << 3;
+}
+
+/// `seen` after a segment with these TCP flags.
+#[inline(always)]
+pub const fn note(seen_before: u8, flags: u8) -> u8 {
+    let mut s = seen_before;
+    if flags & tcp_flag::SYN != 0 {
+        s |= seen::SYN;
+    }
+    if flags & tcp_flag::FIN != 0 {
+        s |= seen::FIN;
+    }
+    if flags & tcp_flag::RST != 0 {
+        s |= seen::RST;
+    }
+    if flags & tcp_flag::ACK != 0 {
+        s |= seen::ACK;
+    }
+    s
+}
+
+/// Whether a segment begins a connection: SYN, and none of ACK, RST, FIN.
+#[inline(always)]
+pub const fn begins(flags: u8) -> bool {
+    flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN) == tcp_flag::SYN
+}
+
+/// State of a flow, from both directions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// TCP: only the first side has spoken.
+    SynSent,
+    /// TCP: both sides have spoken, the handshake is not over.
+    SynReceived,
+    /// TCP: open.
+    Established,
+    /// TCP: one side has closed.
+    Closing,
+    /// TCP: both sides have closed, or one has reset.
+    Closed,
+    /// Not TCP: no reply yet.
+    New,
+    /// Not TCP: both directions have been used.
+    Replied,
+}
+
+impl State {
+    /// The name users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "syn_sent",
+            Self::SynReceived => "syn_received",
+            Self::Established => "established",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+            Self::New => "new",
+            Self::Replied => "replied",
+        }
+    }
+}
+
+/// State of a TCP connection by what both directions have sent.
+#[inline(always)]
+pub const fn tcp_state(original: u8, reply: u8) -> State {
+    if (original | reply) & seen::RST != 0 || original & reply & seen::FIN != 0 {
+        State::Closed
+    } else if (original | reply) & seen::FIN != 0 {
+        State::Closing
+    } else if reply == 0 {
+        State::SynSent
+    } else if original & seen::ACK == 0 {
+        State::SynReceived
+    } else {
+        State::Established
+    }
+}
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// How long a flow may be silent before it ends, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// TCP before the handshake is over (RFC 5382 REQ-5: transitory, 4 minutes at least).
+    pub tcp_transitory: u64,
+    /// Open TCP (RFC 5382 REQ-5: 2 hours 4 minutes at least).
+    pub tcp_established: u64,
+    /// TCP with one side closed.
+    pub tcp_closing: u64,
+    /// TCP that is over.
+    pub tcp_closed: u64,
+    /// UDP (RFC 4787 REQ-5: 5 minutes recommended).
+    pub udp: u64,
+    /// Echo (RFC 5508 REQ-2: 60 seconds at least).
+    pub echo: u64,
+}
+
+impl Timeouts {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        tcp_transitory: 240 * SECOND,
+        tcp_established: 7_440 * SECOND,
+        tcp_closing: 240 * SECOND,
+        tcp_closed: 10 * SECOND,
+        udp: 300 * SECOND,
+        echo: 60 * SECOND,
+    };
+
+    /// The time-out of a protocol in a state.
+    pub const fn of(&self, protocol: u8, state: State) -> u64 {
+        match state {
+            State::SynSent | State::SynReceived => self.tcp_transitory,
+            State::Established => self.tcp_established,
+            State::Closing => self.tcp_closing,
+            State::Closed => self.tcp_closed,
+            State::New | State::Replied if protocol == proto::UDP => self.udp,
+            State::New | State::Replied => self.echo,
+        }
+    }
+}
+
+/// What both entries of a flow say together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Life {
+    /// Its state.
+    pub state: State,
+    /// Nanoseconds since the last packet of either direction.
+    pub idle: u64,
+    /// Nanoseconds until it expires; 0: it has.
+    pub left: u64,
+}
+
+/// Judges a flow at `now` (`CLOCK_MONOTONIC`, ns) by its original and its reply entry.
+pub fn life<A: Addr>(original: &Flow<A>, reply: &Flow<A>, now: u64, timeouts: &Timeouts) -> Life {
+    let protocol = original.to.proto;
+    let state = if protocol == proto::TCP {
+        tcp_state(original.seen, reply.seen)
+    } else if reply.packets == 0 {
+        State::New
+    } else {
+        State::Replied
+    };
+    let last = if original.last_seen > reply.last_seen {
+        original.last_seen
+    } else {
+        reply.last_seen
+    };
+    let idle = now.saturating_sub(last);
+    Life {
+        state,
+        idle,
+        left: timeouts.of(protocol, state).saturating_sub(idle),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+
+    use super::*;
+    use crate::addr::V4;
+    use tcp_flag::{ACK, FIN, RST, SYN};
+
+    #[test]
+    fn flags_are_noted_one_by_one_and_stay() {
+        for (flag, bit) in [
+            (SYN, seen::SYN),
+            (FIN, seen::FIN),
+            (RST, seen::RST),
+            (ACK, seen::ACK),
+        ] {
+            assert_eq!(note(0, flag), bit);
+            assert_eq!(note(0xf0, flag), 0xf0 | bit);
+            assert_eq!(note(bit, flag), bit);
+            assert_eq!(note(bit, 0), bit);
+        }
+        assert_eq!(note(0, 0x08 | 0x20), 0, "PSH and URG do not count");
+    }
+
+    #[test]
+    fn only_a_plain_syn_begins() {
+        assert!(begins(SYN) && begins(SYN | 0xc0));
+        for f in [0, ACK, SYN | ACK, SYN | RST, SYN | FIN, RST, FIN | ACK] {
+            assert!(!begins(f), "{f:#x}");
+        }
+    }
+
+    #[test]
+    fn a_connections_states_in_order() {
+        let (mut o, mut r) = (note(0, SYN), 0);
+        assert_eq!(tcp_state(o, r), State::SynSent);
+        r = note(r, SYN | ACK);
+        assert_eq!(tcp_state(o, r), State::SynReceived);
+        o = note(o, ACK);
+        assert_eq!(tcp_state(o, r), State::Established);
+        let half = note(o, FIN | ACK);
+        assert_eq!(tcp_state(half, r), State::Closing);
+        assert_eq!(tcp_state(o, note(r, FIN)), State::Closing);
+        assert_eq!(tcp_state(half, note(r, FIN)), State::Closed);
+        assert_eq!(tcp_state(o, note(r, RST)), State::Closed);
+        assert_eq!(tcp_state(note(o, RST), r), State::Closed);
+    }
+
+    #[test]
+    fn names_differ() {
+        let all = [
+            State::SynSent,
+            State::SynReceived,
+            State::Established,
+            State::Closing,
+            State::Closed,
+            State::New,
+            State::Replied,
+        ];
+        let names: std::collections::BTreeSet<_> = all.iter().map(|s| s.name()).collect();
+        assert_eq!(names.len(), all.len());
+        assert_eq!(State::Established.name(), "established");
+    }
+
+    #[test]
+    fn time_outs_by_protocol_and_state() {
+        let t = Timeouts {
+            tcp_transitory: 1,
+            tcp_established: 2,
+            tcp_closing: 3,
+            tcp_closed: 4,
+            udp: 5,
+            echo: 6,
+        };
+        let of = |p, s| t.of(p, s);
+        assert_eq!(of(6, State::SynSent), 1);
+        assert_eq!(of(6, State::SynReceived), 1);
+        assert_eq!(of(6, State::Established), 2);
+        assert_eq!(of(6, State::Closing), 3);
+        assert_eq!(of(6, State::Closed), 4);
+        assert_eq!((of(17, State::New), of(17, State::Replied)), (5, 5));
+        assert_eq!((of(1, State::New), of(58, State::Replied)), (6, 6));
+    }
+
+    #[test]
+    fn defaults_keep_to_the_rfcs() {
+        let t = Timeouts::DEFAULT;
+        assert!(t.tcp_established >= (2 * 3600 + 4 * 60) * SECOND);
+        assert!(t.tcp_transitory >= 240 * SECOND && t.tcp_closing >= 240 * SECOND);
+        assert!(t.udp >= 300 * SECOND && t.echo >= 60 * SECOND);
+        assert!(t.tcp_closed >= SECOND && t.tcp_closed < t.tcp_transitory);
+        assert_eq!(SECOND, 1_000_000_000);
+    }
+
+    fn flow(protocol: u8, last_seen: u64, packets: u64, seen: u8) -> Flow<V4> {
+        let mut f = Flow::<V4>::zeroed();
+        f.to.proto = protocol;
+        f.last_seen = last_seen;
+        f.packets = packets;
+        f.seen = seen;
+        f
+    }
+
+    #[test]
+    fn a_flow_lives_while_either_direction_speaks() {
+        let t = Timeouts {
+            udp: 100,
+            ..Timeouts::DEFAULT
+        };
+        let l = life(&flow(17, 50, 1, 0), &flow(17, 10, 0, 0), 60, &t);
+        assert_eq!(
+            l,
+            Life {
+                state: State::New,
+                idle: 10,
+                left: 90
+            }
+        );
+        let l = life(&flow(17, 10, 1, 0), &flow(17, 50, 1, 0), 60, &t);
+        assert_eq!(
+            l,
+            Life {
+                state: State::Replied,
+                idle: 10,
+                left: 90
+            }
+        );
+        let l = life(&flow(17, 10, 1, 0), &flow(17, 20, 1, 0), 120, &t);
+        assert_eq!((l.idle, l.left), (100, 0));
+        let l = life(&flow(17, 10, 1, 0), &flow(17, 20, 1, 0), 119, &t);
+        assert_eq!((l.idle, l.left), (99, 1));
+        let l = life(&flow(17, 10, 1, 0), &flow(17, 20, 1, 0), 5, &t);
+        assert_eq!(
+            (l.idle, l.left),
+            (0, 100),
+            "a clock read on another CPU may lag"
+        );
+        let l = life(&flow(6, 10, 1, note(0, SYN)), &flow(6, 0, 0, 0), 10, &t);
+        assert_eq!(l.state, State::SynSent);
+    }
+}

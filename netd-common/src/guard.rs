@@ -1,1 +1,267 @@
-//! stub
+//! What an endpoint may send: its own MAC, its own addresses, no router's words.
+
+use crate::addr::{Addr, Mac, V4, V6, link_local};
+use crate::maps::{Port, port_flags};
+use crate::reason::DropReason;
+use crate::wire::Family;
+use crate::wire::arp::Arp;
+use crate::wire::nd::Nd;
+
+/// Whose a source address is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The endpoint may use it.
+    Own,
+    /// It is not its first address: the endpoint may use it if `HOST4`/`HOST6` gives it to the endpoint.
+    Ask,
+}
+
+/// An address family as the guard sees it: the endpoint's first address in its `PORT` row.
+pub trait Guarded: Family {
+    /// The first address of the endpoint; zero: none.
+    fn first(port: &Port) -> Self;
+    /// Whether the endpoint may use `src` beyond the addresses it was given.
+    fn also(port: &Port, src: Self, dst: Self) -> bool;
+}
+
+impl Guarded for V4 {
+    #[inline(always)]
+    fn first(port: &Port) -> Self {
+        port.v4
+    }
+
+    /// 0.0.0.0 may ask everybody: a DHCP client does (RFC 2131 section 4.1).
+    #[inline(always)]
+    fn also(_: &Port, src: Self, dst: Self) -> bool {
+        src.is_unspecified() && dst == [255; 4]
+    }
+}
+
+impl Guarded for V6 {
+    #[inline(always)]
+    fn first(port: &Port) -> Self {
+        port.v6
+    }
+
+    /// The link-local address made from its MAC; `::` may speak to groups (duplicate address
+    /// detection and MLD: RFC 4862 section 5.4.2, RFC 3810 section 5.2.13).
+    #[inline(always)]
+    fn also(port: &Port, src: Self, dst: Self) -> bool {
+        src == link_local(port.mac) || (src.is_unspecified() && dst.is_multicast())
+    }
+}
+
+/// Checks the source MAC of a frame from an endpoint.
+#[inline(always)]
+pub fn mac(port: &Port, src: Mac) -> Result<(), DropReason> {
+    if src == port.mac || forwards(port) {
+        Ok(())
+    } else {
+        Err(DropReason::SpoofedMac)
+    }
+}
+
+/// Checks the source address of a packet from an endpoint.
+#[inline(always)]
+pub fn source<A: Guarded>(port: &Port, src: A, dst: A) -> Source {
+    let first = A::first(port);
+    if (src == first && !first.is_unspecified()) || A::also(port, src, dst) || forwards(port) {
+        Source::Own
+    } else {
+        Source::Ask
+    }
+}
+
+/// Checks the speaker of an ARP packet from an endpoint. A sender of 0.0.0.0 is a probe.
+#[inline(always)]
+pub fn arp(port: &Port, arp: &Arp) -> Result<Source, DropReason> {
+    if forwards(port) {
+        return Ok(Source::Own);
+    }
+    if arp.sender_mac != port.mac {
+        return Err(DropReason::SpoofedArp);
+    }
+    let own = arp.sender_ip == port.v4 || arp.sender_ip.is_unspecified();
+    Ok(if own { Source::Own } else { Source::Ask })
+}
+
+/// Checks a neighbour discovery message from an endpoint; its IP source is checked apart. What an
+/// advertisement speaks for may be [`Source::Ask`].
+#[inline(always)]
+pub fn nd(port: &Port, nd: &Nd) -> Result<Source, DropReason> {
+    if forwards(port) {
+        return Ok(Source::Own);
+    }
+    match nd {
+        Nd::Router => Err(DropReason::SpoofedNd),
+        Nd::Other => Ok(Source::Own),
+        Nd::Solicitation { mac, .. } => own_mac(port, *mac).map(|()| Source::Own),
+        Nd::Advertisement { target, mac } => {
+            own_mac(port, *mac)?;
+            let own = (*target == port.v6 && !port.v6.is_unspecified())
+                || *target == link_local(port.mac);
+            Ok(if own { Source::Own } else { Source::Ask })
+        }
+    }
+}
+
+#[inline(always)]
+fn own_mac(port: &Port, said: Option<Mac>) -> Result<(), DropReason> {
+    match said {
+        Some(mac) if mac != port.mac => Err(DropReason::SpoofedNd),
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[inline(always)]
+const fn forwards(port: &Port) -> bool {
+    port.flags & port_flags::FORWARDS != 0
+}
+
+/// Refuses a routed packet whose addresses must not be on a wire (RFC 1812 section 5.3.7, RFC 4291
+/// sections 2.5.2, 2.5.3 and 2.7).
+#[inline(always)]
+pub fn martian<A: Addr>(src: A, dst: A) -> Result<(), DropReason> {
+    let bad = src.is_multicast()
+        || src.is_loopback()
+        || src.is_unspecified()
+        || dst.is_loopback()
+        || dst.is_unspecified();
+    if bad {
+        Err(DropReason::Martian)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+
+    use super::*;
+    use crate::wire::arp::Op;
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 1];
+    const OTHER: Mac = [2, 0, 0, 0, 0, 2];
+    const V6_OWN: V6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
+    const V6_OTHER: V6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6];
+    const GROUP: V6 = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+    fn port() -> Port {
+        Port {
+            mac: MAC,
+            v4: [10, 0, 0, 5],
+            v6: V6_OWN,
+            ..Port::zeroed()
+        }
+    }
+
+    fn router() -> Port {
+        Port {
+            flags: port_flags::FORWARDS,
+            ..port()
+        }
+    }
+
+    #[test]
+    fn only_its_own_mac() {
+        assert_eq!(mac(&port(), MAC), Ok(()));
+        assert_eq!(mac(&port(), OTHER), Err(DropReason::SpoofedMac));
+        assert_eq!(mac(&router(), OTHER), Ok(()));
+    }
+
+    #[test]
+    fn v4_sources() {
+        let to = [10, 0, 0, 9];
+        assert_eq!(source(&port(), [10, 0, 0, 5], to), Source::Own);
+        assert_eq!(source(&port(), [10, 0, 0, 6], to), Source::Ask);
+        assert_eq!(source(&port(), [0; 4], [255; 4]), Source::Own);
+        assert_eq!(source(&port(), [0; 4], to), Source::Ask);
+        assert_eq!(source(&port(), [10, 0, 0, 6], [255; 4]), Source::Ask);
+        assert_eq!(source(&router(), [10, 0, 0, 6], to), Source::Own);
+        let none = Port {
+            v4: [0; 4],
+            ..port()
+        };
+        assert_eq!(source(&none, [0; 4], to), Source::Ask);
+    }
+
+    #[test]
+    fn v6_sources() {
+        assert_eq!(source(&port(), V6_OWN, V6_OTHER), Source::Own);
+        assert_eq!(source(&port(), V6_OTHER, V6_OWN), Source::Ask);
+        assert_eq!(source(&port(), link_local(MAC), V6_OTHER), Source::Own);
+        assert_eq!(source(&port(), link_local(OTHER), V6_OTHER), Source::Ask);
+        assert_eq!(source(&port(), V6::ZERO, GROUP), Source::Own);
+        assert_eq!(source(&port(), V6::ZERO, V6_OTHER), Source::Ask);
+        let none = Port {
+            v6: V6::ZERO,
+            ..port()
+        };
+        assert_eq!(source(&none, V6::ZERO, V6_OTHER), Source::Ask);
+    }
+
+    fn said(sender_mac: Mac, sender_ip: V4) -> Arp {
+        Arp {
+            op: Op::Request,
+            sender_mac,
+            sender_ip,
+            target_ip: [10, 0, 0, 9],
+        }
+    }
+
+    #[test]
+    fn arp_speaks_for_its_own_address() {
+        assert_eq!(arp(&port(), &said(MAC, [10, 0, 0, 5])), Ok(Source::Own));
+        assert_eq!(arp(&port(), &said(MAC, [0; 4])), Ok(Source::Own));
+        assert_eq!(arp(&port(), &said(MAC, [10, 0, 0, 6])), Ok(Source::Ask));
+        assert_eq!(
+            arp(&port(), &said(OTHER, [10, 0, 0, 5])),
+            Err(DropReason::SpoofedArp)
+        );
+        assert_eq!(arp(&router(), &said(OTHER, [10, 0, 0, 6])), Ok(Source::Own));
+    }
+
+    #[test]
+    fn neighbour_discovery_speaks_for_its_own_address() {
+        let ns = |mac| Nd::Solicitation {
+            target: V6_OTHER,
+            mac,
+        };
+        assert_eq!(nd(&port(), &ns(None)), Ok(Source::Own));
+        assert_eq!(nd(&port(), &ns(Some(MAC))), Ok(Source::Own));
+        assert_eq!(nd(&port(), &ns(Some(OTHER))), Err(DropReason::SpoofedNd));
+        let na = |target, mac| Nd::Advertisement { target, mac };
+        assert_eq!(nd(&port(), &na(V6_OWN, Some(MAC))), Ok(Source::Own));
+        assert_eq!(nd(&port(), &na(link_local(MAC), None)), Ok(Source::Own));
+        assert_eq!(nd(&port(), &na(V6_OTHER, None)), Ok(Source::Ask));
+        assert_eq!(
+            nd(&port(), &na(V6_OWN, Some(OTHER))),
+            Err(DropReason::SpoofedNd)
+        );
+        let none = Port {
+            v6: V6::ZERO,
+            ..port()
+        };
+        assert_eq!(nd(&none, &na(V6::ZERO, None)), Ok(Source::Ask));
+        assert_eq!(nd(&port(), &Nd::Router), Err(DropReason::SpoofedNd));
+        assert_eq!(nd(&port(), &Nd::Other), Ok(Source::Own));
+        assert_eq!(nd(&router(), &Nd::Router), Ok(Source::Own));
+    }
+
+    #[test]
+    fn martians() {
+        let (a, b): (V4, V4) = ([10, 0, 0, 5], [192, 0, 2, 1]);
+        assert_eq!(martian(a, b), Ok(()));
+        for (s, d) in [
+            ([224, 0, 0, 1], b),
+            ([127, 0, 0, 1], b),
+            ([0; 4], b),
+            (a, [127, 0, 0, 1]),
+            (a, [0; 4]),
+        ] {
+            assert_eq!(martian(s, d), Err(DropReason::Martian), "{s:?} {d:?}");
+        }
+        assert_eq!(martian(a, [224, 0, 0, 1]), Ok(()));
+    }
+}

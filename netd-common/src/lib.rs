@@ -16,10 +16,18 @@
 //! | [`flow`] | flow life: TCP state, time-outs, expiry |
 //! | [`guard`] | what an endpoint may send |
 #![cfg_attr(not(test), no_std)]
-#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm
+)]
 #![cfg_attr(
     test,
-    expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")
+    expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test may panic"
+    )
 )]
 
 pub mod addr;

@@ -139,7 +139,13 @@ mod tests {
         for (i, r) in DropReason::ALL.iter().enumerate() {
             assert_eq!(*r as usize, i + 1);
             assert_eq!(DropReason::from_code(*r as u8), Some(*r));
-            assert_eq!(DropReason::ALL.iter().filter(|o| o.name() == r.name()).count(), 1);
+            assert_eq!(
+                DropReason::ALL
+                    .iter()
+                    .filter(|o| o.name() == r.name())
+                    .count(),
+                1
+            );
         }
         assert!(DropReason::ALL.len() < REASONS as usize);
         assert_eq!(DropReason::from_code(0), None);

@@ -44,7 +44,14 @@ impl<A: Addr> Tuple<A> {
     #[inline(always)]
     #[must_use]
     pub fn reverse(self) -> Self {
-        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, proto: self.proto, pad: [0; 3] }
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+            proto: self.proto,
+            pad: [0; 3],
+        }
     }
 
     /// A number that differs, with high odds, between the keys of two flows: it is stored in the
@@ -71,16 +78,21 @@ mod tests {
     use super::*;
 
     pub(crate) fn tuple6() -> impl Strategy<Value = Tuple<V6>> {
-        (any::<V6>(), any::<V6>(), any::<u16>(), any::<u16>(), any::<u8>()).prop_map(
-            |(src, dst, sport, dport, proto)| Tuple {
+        (
+            any::<V6>(),
+            any::<V6>(),
+            any::<u16>(),
+            any::<u16>(),
+            any::<u8>(),
+        )
+            .prop_map(|(src, dst, sport, dport, proto)| Tuple {
                 src,
                 dst,
                 sport: Be16::new(sport),
                 dport: Be16::new(dport),
                 proto,
                 pad: [0; 3],
-            },
-        )
+            })
     }
 
     proptest! {

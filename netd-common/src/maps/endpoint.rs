@@ -64,7 +64,11 @@ impl HostKind {
     /// From the code in a map; anything but the gateway's is an endpoint.
     #[inline(always)]
     pub const fn from_code(code: u32) -> Self {
-        if code == 1 { Self::Gateway } else { Self::Endpoint }
+        if code == 1 {
+            Self::Gateway
+        } else {
+            Self::Endpoint
+        }
     }
 
     /// The code in a map.
@@ -112,7 +116,11 @@ impl FdbKey {
     /// The key of a MAC on a network.
     #[inline(always)]
     pub const fn new(network: u32, mac: Mac) -> Self {
-        Self { network, mac, pad: [0; 2] }
+        Self {
+            network,
+            mac,
+            pad: [0; 2],
+        }
     }
 }
 

@@ -61,7 +61,11 @@ impl Dir {
     /// From the code in a map.
     #[inline(always)]
     pub const fn from_code(code: u8) -> Self {
-        if code == 0 { Self::Original } else { Self::Reply }
+        if code == 0 {
+            Self::Original
+        } else {
+            Self::Reply
+        }
     }
 }
 

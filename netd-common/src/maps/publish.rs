@@ -23,7 +23,12 @@ impl PublishKey {
     /// The key for one node address.
     #[inline(always)]
     pub fn new<A: Addr>(addr: A, port: Be16, proto: u8) -> Self {
-        Self { addr: addr.to_16(), port, proto, pad: 0 }
+        Self {
+            addr: addr.to_16(),
+            port,
+            proto,
+            pad: 0,
+        }
     }
 }
 

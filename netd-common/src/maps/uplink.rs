@@ -50,7 +50,10 @@ impl DenyKey {
     /// The key that looks up one address.
     #[inline(always)]
     pub fn lookup<A: Addr>(addr: A) -> Self {
-        Self { prefix_len: 128, addr: addr.to_16() }
+        Self {
+            prefix_len: 128,
+            addr: addr.to_16(),
+        }
     }
 }
 

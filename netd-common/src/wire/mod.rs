@@ -1,0 +1,38 @@
+//! Bytes -> checked headers. Every parser copies fields out, never panics and never reads outside
+//! its [`Window`]; what it refuses comes back as the [`DropReason`] to count.
+
+pub mod arp;
+mod eth;
+mod ip;
+mod l4;
+pub mod nd;
+
+pub use eth::{ETH_LEN, Eth, ethertype};
+pub use ip::{Family, Ip, V4_LEN, V6_LEN, v4_forward, v6_forward};
+pub use l4::{L4, Packet, tcp_flag};
+
+/// Somewhere to read a packet's bytes from: a slice on the host, an skb or an XDP frame in the
+/// kernel. Offset 0 is the first byte of the Ethernet header.
+pub trait Window {
+    /// The `N` bytes at `off`, or `None` where the packet ends before.
+    fn load<const N: usize>(&self, off: usize) -> Option<[u8; N]>;
+    /// Length of the packet in bytes.
+    fn len(&self) -> usize;
+    /// Whether the packet has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Window for [u8] {
+    fn load<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
+        self.get(off..)?.first_chunk::<N>().copied()
+    }
+
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+}
+
+#[cfg(doc)]
+use crate::reason::DropReason;
