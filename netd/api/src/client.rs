@@ -1,7 +1,323 @@
-//! A client of the API (stub).
-/// Client.
-pub struct Client;
-/// Error.
+//! The client: one method for each call of the API, over the daemon's Unix socket.
+//!
+//! It owns the wire (connect, HTTP/1.1, percent-encoding, JSON) and turns what can go wrong into one
+//! line each. A request makes a connection of its own, so a client stays usable when the daemon is
+//! restarted between two calls.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::{
+    Attach, Endpoint, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network, NetworkCreate,
+    PublishSpec, Published, StatLine, Status,
+};
+
+/// Everything but RFC 3986's unreserved characters is encoded in a path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Why a call did not succeed. The text of each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("stub")]
-pub struct ClientError;
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    #[error(
+        "no netd daemon answers on {socket} ({source}): start one with `netd daemon`, or name the right socket with --socket"
+    )]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The socket is not for this user.
+    #[error("permission denied on {socket}: netd serves root alone, run this as root (sudo)")]
+    Permission {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The daemon refused the request or failed at it.
+    #[error("{message}")]
+    Api {
+        /// HTTP status: 4xx is the caller's fault, 5xx the node's.
+        status: u16,
+        /// The daemon's own line.
+        message: String,
+    },
+    /// The conversation broke off, or the answer is not netd's.
+    #[error("{request} on {socket} failed: {why}")]
+    Broken {
+        /// The socket.
+        socket: PathBuf,
+        /// Method and path.
+        request: String,
+        /// What happened.
+        why: String,
+    },
+}
+
+/// Result of a call.
+pub type Result<T> = std::result::Result<T, ClientError>;
+
+/// A client of one daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+    trace: Option<fn(&str)>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT_SOCKET)
+    }
+}
+
+impl Client {
+    /// Where the daemon of the default instance listens.
+    pub const DEFAULT_SOCKET: &'static str = "/run/netd/netd.sock";
+
+    /// A client of the daemon on `socket`. Nothing is opened yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            trace: None,
+        }
+    }
+
+    /// The same client, which tells `trace` each request and the status it got.
+    #[must_use]
+    pub fn with_trace(self, trace: fn(&str)) -> Self {
+        Self {
+            trace: Some(trace),
+            ..self
+        }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `GET /v1/status`.
+    pub async fn status(&self) -> Result<Status> {
+        self.get("/v1/status").await
+    }
+
+    /// `GET /v1/stats`.
+    pub async fn stats(&self) -> Result<Vec<StatLine>> {
+        self.get("/v1/stats").await
+    }
+
+    /// `GET /v1/networks`.
+    pub async fn networks(&self) -> Result<Vec<Network>> {
+        self.get("/v1/networks").await
+    }
+
+    /// `POST /v1/networks`.
+    pub async fn network_create(&self, network: &NetworkCreate) -> Result<Network> {
+        self.post("/v1/networks", network).await
+    }
+
+    /// `GET /v1/networks/{name}`.
+    pub async fn network(&self, name: &str) -> Result<Network> {
+        self.get(&format!("/v1/networks/{}", segment(name))).await
+    }
+
+    /// `DELETE /v1/networks/{name}`.
+    pub async fn network_remove(&self, name: &str) -> Result<()> {
+        self.delete(&format!("/v1/networks/{}", segment(name)))
+            .await
+    }
+
+    /// `GET /v1/endpoints`.
+    pub async fn endpoints(&self) -> Result<Vec<Endpoint>> {
+        self.get("/v1/endpoints").await
+    }
+
+    /// `POST /v1/endpoints`.
+    pub async fn attach(&self, attach: &Attach) -> Result<Endpoint> {
+        self.post("/v1/endpoints", attach).await
+    }
+
+    /// `GET /v1/endpoints/{ep}`; `network` narrows a target that has several.
+    pub async fn endpoint(&self, endpoint: &str, network: Option<&str>) -> Result<Endpoint> {
+        self.get(&endpoint_path(endpoint, network)).await
+    }
+
+    /// `DELETE /v1/endpoints/{ep}`; `network` narrows a target that has several.
+    pub async fn detach(&self, endpoint: &str, network: Option<&str>) -> Result<()> {
+        self.delete(&endpoint_path(endpoint, network)).await
+    }
+
+    /// `POST /v1/endpoints/{ep}/publish`.
+    pub async fn publish(&self, endpoint: &str, specs: &[PublishSpec]) -> Result<Vec<Published>> {
+        self.post(
+            &format!("/v1/endpoints/{}/publish", segment(endpoint)),
+            specs,
+        )
+        .await
+    }
+
+    /// `GET /v1/published`, of one endpoint or all.
+    pub async fn published(&self, endpoint: Option<&str>) -> Result<Vec<Published>> {
+        self.get(&with_query("/v1/published", &[("endpoint", endpoint)]))
+            .await
+    }
+
+    /// `POST /v1/unpublish`.
+    pub async fn unpublish(&self, specs: &[HostSpec]) -> Result<()> {
+        self.post("/v1/unpublish", specs).await
+    }
+
+    /// `GET /v1/flows`.
+    pub async fn flows(&self, filter: &FlowFilter) -> Result<Vec<FlowLine>> {
+        self.get(&with_query("/v1/flows", filter)).await
+    }
+
+    /// `DELETE /v1/flows`.
+    pub async fn flows_flush(&self, filter: &FlowFilter) -> Result<Flushed> {
+        self.delete(&with_query("/v1/flows", filter)).await
+    }
+
+    /// `GET /v1/fdb`, of one network or all.
+    pub async fn fdb(&self, network: Option<&str>) -> Result<Vec<FdbLine>> {
+        self.get(&with_query("/v1/fdb", &[("network", network)]))
+            .await
+    }
+
+    async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn delete<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
+        self.call(Method::DELETE, path, Bytes::new()).await
+    }
+
+    async fn post<B: Serialize + ?Sized, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<A> {
+        let body = serde_json::to_vec(body).map_err(|e| self.broken(&Method::POST, path, &e))?;
+        self.call(Method::POST, path, body.into()).await
+    }
+
+    async fn call<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<A> {
+        let (status, body) = self.exchange(&method, path, body).await?;
+        if let Some(trace) = self.trace {
+            trace(&format!("{method} {path} -> {status}"));
+        }
+        if !status.is_success() {
+            let message = serde_json::from_slice::<crate::Error>(&body).map_or_else(
+                |_| format!("the daemon answered {status} to {method} {path}"),
+                |e| e.error,
+            );
+            return Err(ClientError::Api {
+                status: status.as_u16(),
+                message,
+            });
+        }
+        // An empty body is the answer "nothing", which serde knows as null.
+        let json: &[u8] = if body.is_empty() { b"null" } else { &body };
+        serde_json::from_slice(json).map_err(|e| {
+            self.broken(
+                &method,
+                path,
+                &format!(
+                    "the answer is not what this netd expects ({e}): are both of one version?"
+                ),
+            )
+        })
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes)> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| self.refused(source))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| self.broken(method, path, &e))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "netd")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|e| self.broken(method, path, &e))?;
+        let answer = async move {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            Ok::<_, hyper::Error>((status, body))
+            // `sender` is dropped here, which ends `connection` below.
+        };
+        // What breaks the connection also fails the answer, so its own result says nothing new.
+        let (answer, _) = tokio::join!(answer, connection);
+        answer.map_err(|e| {
+            self.broken(
+                method,
+                path,
+                &format!("the daemon broke off ({e}): see its log"),
+            )
+        })
+    }
+
+    fn refused(&self, source: io::Error) -> ClientError {
+        let socket = self.socket.clone();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ClientError::Permission { socket }
+        } else {
+            ClientError::Unreachable { socket, source }
+        }
+    }
+
+    fn broken(&self, method: &Method, path: &str, why: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Broken {
+            socket: self.socket.clone(),
+            request: format!("{method} {path}"),
+            why: why.to_string(),
+        }
+    }
+}
+
+fn segment(text: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(text, SEGMENT)
+}
+
+fn endpoint_path(endpoint: &str, network: Option<&str>) -> String {
+    with_query(
+        &format!("/v1/endpoints/{}", segment(endpoint)),
+        &[("network", network)],
+    )
+}
+
+/// `path?query`; what is `None` is left out, and an empty query altogether.
+fn with_query<Q: Serialize + ?Sized>(path: &str, query: &Q) -> String {
+    // The filters are flat structs and pairs of strings, which always have a query form.
+    match serde_urlencoded::to_string(query) {
+        Ok(query) if !query.is_empty() => format!("{path}?{query}"),
+        _ => path.to_owned(),
+    }
+}

@@ -19,6 +19,10 @@ pub enum NetworkKind {
 /// `POST /v1/networks`: a network that is asked for. What is left out gets a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the wire format"
+)]
 pub struct NetworkCreate {
     /// Its name: 1-63 of `[a-zA-Z0-9_.-]`, beginning with a letter or digit.
     pub name: String,

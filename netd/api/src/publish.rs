@@ -7,7 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// Transport protocol of a published port or a flow filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Proto {
     /// TCP.
@@ -19,7 +21,7 @@ pub enum Proto {
     Sctp,
     /// ICMP echo (flow filters only).
     Icmp,
-    /// ICMPv6 echo (flow filters only).
+    /// `ICMPv6` echo (flow filters only).
     Icmpv6,
 }
 
@@ -120,7 +122,10 @@ pub struct Published {
 }
 
 fn ports(spec: &str, text: &str, what: &str) -> Result<(u16, u16), SpecError> {
-    let bad = |why: String| SpecError { spec: spec.into(), why };
+    let bad = |why: String| SpecError {
+        spec: spec.into(),
+        why,
+    };
     let one = |t: &str| {
         t.parse::<u16>()
             .map_err(|_| bad(format!("{what} port {t:?} is not a number from 0 to 65535")))
@@ -133,20 +138,26 @@ fn ports(spec: &str, text: &str, what: &str) -> Result<(u16, u16), SpecError> {
         return Err(bad(format!("{what} range {text} runs backwards")));
     }
     if first == 0 && last != 0 {
-        return Err(bad(format!("{what} range {text} begins at 0; give a free range, or 0 alone")));
+        return Err(bad(format!(
+            "{what} range {text} begins at 0; give a free range, or 0 alone"
+        )));
     }
     Ok((first, last))
 }
 
 /// Splits `[HOSTIP:]REST`; an IPv6 address stands in brackets.
 fn split_host<'a>(spec: &str, text: &'a str) -> Result<(Option<IpAddr>, &'a str), SpecError> {
-    let bad = |why: String| SpecError { spec: spec.into(), why };
+    let bad = |why: String| SpecError {
+        spec: spec.into(),
+        why,
+    };
     if let Some(rest) = text.strip_prefix('[') {
         let (ip, rest) = rest
             .split_once("]:")
             .ok_or_else(|| bad("an IPv6 host address is written [ADDRESS]:PORT".into()))?;
-        let ip: std::net::Ipv6Addr =
-            ip.parse().map_err(|_| bad(format!("{ip:?} is not an IPv6 address")))?;
+        let ip: std::net::Ipv6Addr = ip
+            .parse()
+            .map_err(|_| bad(format!("{ip:?} is not an IPv6 address")))?;
         return Ok((Some(ip.into()), rest));
     }
     Ok((None, text))
@@ -168,14 +179,20 @@ fn split_proto<'a>(spec: &str, text: &'a str) -> Result<(Proto, &'a str), SpecEr
 fn v4(spec: &str, text: &str) -> Result<IpAddr, SpecError> {
     text.parse::<std::net::Ipv4Addr>()
         .map(IpAddr::from)
-        .map_err(|_| SpecError { spec: spec.into(), why: format!("{text:?} is not an IPv4 address") })
+        .map_err(|_| SpecError {
+            spec: spec.into(),
+            why: format!("{text:?} is not an IPv4 address"),
+        })
 }
 
 impl FromStr for PublishSpec {
     type Err = SpecError;
 
     fn from_str(spec: &str) -> Result<Self, SpecError> {
-        let bad = |why: &str| SpecError { spec: spec.into(), why: why.into() };
+        let bad = |why: &str| SpecError {
+            spec: spec.into(),
+            why: why.into(),
+        };
         let (proto, rest) = split_proto(spec, spec)?;
         let (mut host_ip, rest) = split_host(spec, rest)?;
         let parts: Vec<&str> = rest.split(':').collect();
@@ -185,7 +202,11 @@ impl FromStr for PublishSpec {
                 host_ip = Some(v4(spec, ip)?);
                 (*host, *inside)
             }
-            _ => return Err(bad("it is written [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")),
+            _ => {
+                return Err(bad(
+                    "it is written [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]",
+                ));
+            }
         };
         let (host_port, host_end) = ports(spec, host, "host")?;
         let (port, end) = ports(spec, inside, "endpoint")?;
@@ -193,12 +214,23 @@ impl FromStr for PublishSpec {
             return Err(bad("the endpoint port must not be 0"));
         }
         if host_port == 0 && port != end {
-            return Err(bad("host port 0 (any free one) goes with a single endpoint port"));
+            return Err(bad(
+                "host port 0 (any free one) goes with a single endpoint port",
+            ));
         }
         if host_end - host_port != end - port {
             return Err(bad("the two ranges have different lengths"));
         }
-        Ok(Self { host: HostSpec { host_ip, host_port, host_end, proto }, port, end })
+        Ok(Self {
+            host: HostSpec {
+                host_ip,
+                host_port,
+                host_end,
+                proto,
+            },
+            port,
+            end,
+        })
     }
 }
 
@@ -223,14 +255,26 @@ impl FromStr for HostSpec {
         };
         let (host_port, host_end) = ports(spec, host, "host")?;
         if host_port == 0 {
-            return Err(SpecError { spec: spec.into(), why: "the host port must not be 0".into() });
+            return Err(SpecError {
+                spec: spec.into(),
+                why: "the host port must not be 0".into(),
+            });
         }
-        Ok(Self { host_ip, host_port, host_end, proto })
+        Ok(Self {
+            host_ip,
+            host_port,
+            host_end,
+            proto,
+        })
     }
 }
 
 fn range(f: &mut fmt::Formatter<'_>, first: u16, last: u16) -> fmt::Result {
-    if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
+    if first == last {
+        write!(f, "{first}")
+    } else {
+        write!(f, "{first}-{last}")
+    }
 }
 
 impl HostSpec {
@@ -278,7 +322,11 @@ mod tests {
             assert_eq!(spec.to_string(), shown);
             assert_eq!(shown.parse::<PublishSpec>().unwrap(), spec);
         }
-        for (text, shown) in [("8080", "8080/tcp"), ("[::1]:53/udp", "[::1]:53/udp"), ("1.2.3.4:1-2", "1.2.3.4:1-2/tcp")] {
+        for (text, shown) in [
+            ("8080", "8080/tcp"),
+            ("[::1]:53/udp", "[::1]:53/udp"),
+            ("1.2.3.4:1-2", "1.2.3.4:1-2/tcp"),
+        ] {
             assert_eq!(text.parse::<HostSpec>().unwrap().to_string(), shown);
         }
     }
