@@ -1,0 +1,141 @@
+//! A host of the lab: a namespace with a device and addresses, and the commands and sockets in it.
+
+use std::fs::{self, OpenOptions};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::netns::Ns;
+use super::process::{self, Output};
+use super::wait::PATIENCE;
+
+/// A namespace that plays a machine or a container.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// What the lab calls it.
+    pub name: String,
+    /// Its namespace.
+    pub ns: Ns,
+    /// Its device towards the others.
+    pub device: String,
+    /// The cgroup its commands run in.
+    pub cgroup: Option<PathBuf>,
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+}
+
+impl Host {
+    /// A host with the addresses given, which are set by the caller.
+    pub fn new(name: &str, ns: Ns, device: &str, addresses: &[IpAddr]) -> Self {
+        let v4 = addresses.iter().find_map(|a| match a {
+            IpAddr::V4(a) => Some(*a),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = addresses.iter().find_map(|a| match a {
+            IpAddr::V6(a) => Some(*a),
+            IpAddr::V4(_) => None,
+        });
+        Self { name: name.to_owned(), ns, device: device.to_owned(), cgroup: None, v4, v6 }
+    }
+
+    /// Its IPv4 address.
+    ///
+    /// # Panics
+    /// If it has none: the scenario is wrong.
+    #[expect(clippy::expect_used, reason = "a scenario that asks for what it did not build is a bug in the test")]
+    pub fn v4(&self) -> IpAddr {
+        self.v4.expect("the host has no IPv4 address").into()
+    }
+
+    /// Its IPv6 address.
+    ///
+    /// # Panics
+    /// If it has none: the scenario is wrong.
+    #[expect(clippy::expect_used, reason = "a scenario that asks for what it did not build is a bug in the test")]
+    pub fn v6(&self) -> IpAddr {
+        self.v6.expect("the host has no IPv6 address").into()
+    }
+
+    /// Its addresses, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.v4.map(IpAddr::from).into_iter().chain(self.v6.map(IpAddr::from)).collect()
+    }
+
+    /// A command that will run on this host.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.ns.command(program);
+        let procs = self
+            .cgroup
+            .as_ref()
+            .and_then(|dir| OpenOptions::new().write(true).open(dir.join("cgroup.procs")).ok());
+        if let Some(procs) = procs {
+            // SAFETY: only write(2) is called between fork and exec: async-signal-safe.
+            unsafe {
+                command.pre_exec(move || {
+                    if libc::write(procs.as_raw_fd(), b"0".as_ptr().cast(), 1) < 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                    Ok(())
+                });
+            }
+        }
+        command
+    }
+
+    /// Runs a command on this host to its end.
+    pub fn run(&self, program: &str, args: &[&str]) -> Result<Output> {
+        process::run(self.command(program).args(args))
+    }
+
+    /// Runs a command on this host that must succeed; its standard output.
+    pub fn ok(&self, program: &str, args: &[&str]) -> Result<String> {
+        self.run(program, args)?.success().with_context(|| format!("on {}", self.name))
+    }
+
+    /// Runs several `ip` commands.
+    pub fn ip(&self, lines: &str) -> Result<()> {
+        self.ns.ip(lines)
+    }
+
+    /// A TCP listener of this process, on this host.
+    pub fn tcp_listen(&self, addr: impl Into<IpAddr>, port: u16) -> Result<TcpListener> {
+        let addr = SocketAddr::new(addr.into(), port);
+        self.ns.enter(|| TcpListener::bind(addr).with_context(|| self.at("listen on TCP", addr)))
+    }
+
+    /// A TCP connection of this process, from this host.
+    pub fn tcp_connect(&self, to: SocketAddr) -> Result<TcpStream> {
+        self.ns.enter(|| {
+            let stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| self.at("connect to", to))?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        })
+    }
+
+    /// A UDP socket of this process, on this host; port 0 is any.
+    pub fn udp_bind(&self, addr: impl Into<IpAddr>, port: u16) -> Result<UdpSocket> {
+        let addr = SocketAddr::new(addr.into(), port);
+        self.ns.enter(|| {
+            let socket = UdpSocket::bind(addr).with_context(|| self.at("bind UDP", addr))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            Ok(socket)
+        })
+    }
+
+    /// Reads a file under `/proc` or `/sys/class/net` as this host sees it.
+    pub fn proc_read(&self, path: &str) -> Result<String> {
+        self.ns.enter(|| fs::read_to_string(path).with_context(|| format!("cannot read {path} on {}", self.name)))
+    }
+
+    fn at(&self, what: &str, addr: SocketAddr) -> String {
+        format!("{} cannot {what} {addr}", self.name)
+    }
+}
