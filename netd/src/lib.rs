@@ -11,4 +11,9 @@
 //! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
 //! | `store` | the embedded store | redb |
 
+pub mod cli;
+pub mod config;
 pub mod datapath;
+pub mod model;
+pub mod plan;
+pub mod store;

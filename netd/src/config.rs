@@ -1,0 +1,394 @@
+//! What the daemon is told: command-line flags over a TOML file over defaults, checked once.
+
+use std::path::{Path, PathBuf};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Deserialize;
+
+use crate::model::name;
+
+/// How TC programs are to be hooked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachChoice {
+    /// TCX where the kernel has it (6.6 and later), else clsact.
+    #[default]
+    Auto,
+    /// TCX links.
+    Tcx,
+    /// clsact filters.
+    Clsact,
+}
+
+/// How XDP is to be hooked on uplinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpChoice {
+    /// In the driver, else in the stack.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// In the stack.
+    Generic,
+    /// Not at all.
+    Off,
+}
+
+/// What the command line says; what is left out comes from the file, else is a default.
+#[derive(Clone, Debug, Default)]
+pub struct DaemonOptions {
+    /// TOML file.
+    pub config: Option<PathBuf>,
+    /// Instance name; `default`.
+    pub instance: Option<String>,
+    /// Uplinks; empty: the devices of the default routes.
+    pub uplinks: Vec<String>,
+    /// Cgroup the socket hooks sit on.
+    pub cgroup: Option<PathBuf>,
+    /// State directory; `/var/lib/netd`.
+    pub state_dir: Option<PathBuf>,
+    /// Run directory; `/run/netd`.
+    pub run_dir: Option<PathBuf>,
+    /// Directory of the pins; `/sys/fs/bpf/netd`.
+    pub bpf_dir: Option<PathBuf>,
+    /// How TC programs are hooked.
+    pub attach_mode: Option<AttachChoice>,
+    /// How XDP is hooked.
+    pub xdp: Option<XdpChoice>,
+    /// Log lines of the programs, and more of the daemon's.
+    pub verbose: bool,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    instance: Option<String>,
+    uplinks: Vec<String>,
+    state_dir: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    bpf_dir: Option<PathBuf>,
+    cgroup: Option<PathBuf>,
+    deny: Vec<IpNet>,
+    attach_mode: Option<AttachChoice>,
+    xdp: Option<XdpChoice>,
+    flows: Flows,
+    masquerade: Masquerade,
+    pools: PoolsFile,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Flows {
+    entries: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Masquerade {
+    ports: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PoolsFile {
+    v4: Option<Ipv4Net>,
+    v6: Option<Ipv6Net>,
+}
+
+/// Where subnets of networks without `--subnet` come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pools {
+    /// Cut into /24.
+    pub v4: Ipv4Net,
+    /// Cut into /64; none: the node's stored random ULA /48.
+    pub v6: Option<Ipv6Net>,
+}
+
+/// Everything the daemon needs to know, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Instance name.
+    pub instance: String,
+    /// Uplinks; empty: the devices of the default routes.
+    pub uplinks: Vec<String>,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// Run directory.
+    pub run_dir: PathBuf,
+    /// Directory of the pins.
+    pub bpf_dir: PathBuf,
+    /// Cgroup the socket hooks sit on.
+    pub cgroup: Option<PathBuf>,
+    /// Source prefixes whose packets die in XDP.
+    pub deny: Vec<IpNet>,
+    /// How TC programs are hooked.
+    pub attach_mode: AttachChoice,
+    /// How XDP is hooked.
+    pub xdp: XdpChoice,
+    /// Entries of each flow table.
+    pub flow_entries: u32,
+    /// First and last outside port of masquerade.
+    pub masquerade_ports: (u16, u16),
+    /// Default pools.
+    pub pools: Pools,
+    /// Log lines of the programs too.
+    pub verbose: bool,
+}
+
+/// Why the configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("configuration file {path}: {why}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, on one line.
+        why: String,
+    },
+    /// A value is out of its range.
+    #[error("{what} {value:?} is refused: {why}")]
+    Value {
+        /// Which value.
+        what: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        why: String,
+    },
+}
+
+impl DaemonOptions {
+    /// Reads the file, if there is one, and merges: flags beat the file, the file beats defaults.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let instance = self
+            .instance
+            .clone()
+            .or(file.instance)
+            .unwrap_or_else(|| "default".to_owned());
+        name::check("instance", &instance)
+            .map_err(|e| value("instance", &instance, e.to_string()))?;
+        let suffix = if instance == "default" {
+            String::new()
+        } else {
+            format!("-{instance}")
+        };
+        let dir = |flag: &Option<PathBuf>, file: Option<PathBuf>, parent: &str| {
+            flag.clone()
+                .or(file)
+                .unwrap_or_else(|| format!("{parent}/netd{suffix}").into())
+        };
+        let uplinks = if self.uplinks.is_empty() {
+            file.uplinks
+        } else {
+            self.uplinks.clone()
+        };
+        for uplink in &uplinks {
+            name::check_device(uplink).map_err(|e| value("uplink", uplink, e.to_string()))?;
+        }
+        let settings = Settings {
+            uplinks,
+            state_dir: dir(&self.state_dir, file.state_dir, "/var/lib"),
+            run_dir: dir(&self.run_dir, file.run_dir, "/run"),
+            bpf_dir: dir(&self.bpf_dir, file.bpf_dir, "/sys/fs/bpf"),
+            instance,
+            cgroup: self.cgroup.clone().or(file.cgroup),
+            deny: file.deny.iter().map(IpNet::trunc).collect(),
+            attach_mode: self.attach_mode.or(file.attach_mode).unwrap_or_default(),
+            xdp: self.xdp.or(file.xdp).unwrap_or_default(),
+            flow_entries: flow_entries(file.flows.entries)?,
+            masquerade_ports: ports(file.masquerade.ports.as_deref())?,
+            pools: pools(&file.pools)?,
+            verbose: self.verbose,
+        };
+        for (what, path) in [
+            ("state directory", &settings.state_dir),
+            ("run directory", &settings.run_dir),
+            ("bpf directory", &settings.bpf_dir),
+        ] {
+            if !path.is_absolute() {
+                return Err(value(
+                    what,
+                    &path.to_string_lossy(),
+                    "give an absolute path".into(),
+                ));
+            }
+        }
+        Ok(settings)
+    }
+}
+
+fn value(what: &'static str, value: &str, why: String) -> ConfigError {
+    ConfigError::Value {
+        what,
+        value: value.into(),
+        why,
+    }
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.into(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|e| {
+        let line = e
+            .span()
+            .map_or(1, |s| text[..s.start].matches('\n').count() + 1);
+        let why = format!("line {line}: {}", e.message().replace('\n', " "));
+        ConfigError::Parse {
+            path: path.into(),
+            why,
+        }
+    })
+}
+
+fn flow_entries(entries: Option<u32>) -> Result<u32, ConfigError> {
+    let n = entries.unwrap_or(netd_common::maps::size::FLOW);
+    if (1_024..=16_777_216).contains(&n) {
+        return Ok(n);
+    }
+    Err(value(
+        "flows.entries",
+        &n.to_string(),
+        "it is a number from 1024 to 16777216".into(),
+    ))
+}
+
+fn ports(text: Option<&str>) -> Result<(u16, u16), ConfigError> {
+    let text = text.unwrap_or("1024-65535");
+    let parsed = text
+        .split_once('-')
+        .and_then(|(a, b)| Some((a.trim().parse::<u16>().ok()?, b.trim().parse::<u16>().ok()?)));
+    match parsed {
+        Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
+        _ => Err(value(
+            "masquerade.ports",
+            text,
+            "it is written FIRST-LAST, from 1 to 65535".into(),
+        )),
+    }
+}
+
+fn pools(file: &PoolsFile) -> Result<Pools, ConfigError> {
+    let v4 = match file.v4 {
+        Some(net) => net.trunc(),
+        None => Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 210, 0, 0), 16),
+    };
+    if v4.prefix_len() > 24 {
+        return Err(value(
+            "pools.v4",
+            &v4.to_string(),
+            "it must hold at least one /24".into(),
+        ));
+    }
+    let v6 = file.v6.map(|net| net.trunc());
+    if let Some(net) = v6.filter(|net| net.prefix_len() > 64) {
+        return Err(value(
+            "pools.v6",
+            &net.to_string(),
+            "it must hold at least one /64".into(),
+        ));
+    }
+    Ok(Pools { v4, v6 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn with(text: &str, options: &DaemonOptions) -> Result<Settings, ConfigError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        DaemonOptions {
+            config: Some(file.path().into()),
+            ..options.clone()
+        }
+        .settings()
+    }
+
+    #[test]
+    fn defaults_follow_the_instance() {
+        let s = DaemonOptions::default().settings().unwrap();
+        assert_eq!(s.instance, "default");
+        assert_eq!(s.state_dir, Path::new("/var/lib/netd"));
+        assert_eq!(s.run_dir, Path::new("/run/netd"));
+        assert_eq!(s.bpf_dir, Path::new("/sys/fs/bpf/netd"));
+        assert_eq!(s.masquerade_ports, (1024, 65535));
+        let lab = DaemonOptions {
+            instance: Some("lab".into()),
+            ..DaemonOptions::default()
+        };
+        let s = lab.settings().unwrap();
+        assert_eq!(s.state_dir, Path::new("/var/lib/netd-lab"));
+        assert_eq!(s.bpf_dir, Path::new("/sys/fs/bpf/netd-lab"));
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let text = "instance = 'file'\nuplinks = ['eth9']\nxdp = 'off'\nattach_mode = 'clsact'\n\
+                    deny = ['192.0.2.7/24', '2001:db8::/32']\n[flows]\nentries = 4096\n\
+                    [masquerade]\nports = '2000-3000'\n[pools]\nv4 = '10.9.0.0/16'\n";
+        let s = with(text, &DaemonOptions::default()).unwrap();
+        assert_eq!(
+            (s.instance.as_str(), s.uplinks.as_slice()),
+            ("file", &["eth9".to_owned()][..])
+        );
+        assert_eq!(
+            (s.xdp, s.attach_mode),
+            (XdpChoice::Off, AttachChoice::Clsact)
+        );
+        assert_eq!(s.deny[0].to_string(), "192.0.2.0/24");
+        assert_eq!((s.flow_entries, s.masquerade_ports), (4096, (2000, 3000)));
+        let flags = DaemonOptions {
+            instance: Some("flag".into()),
+            uplinks: vec!["up0".into()],
+            xdp: Some(XdpChoice::Generic),
+            ..DaemonOptions::default()
+        };
+        let s = with(text, &flags).unwrap();
+        assert_eq!(
+            (s.instance.as_str(), s.uplinks[0].as_str()),
+            ("flag", "up0")
+        );
+        assert_eq!(
+            (s.xdp, s.attach_mode),
+            (XdpChoice::Generic, AttachChoice::Clsact)
+        );
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_on_one_line_that_says_where() {
+        for (text, part) in [
+            ("upliks = ['x']\n", "upliks"),
+            ("\n\n[flows]\nsize = 3\n", "line 4"),
+            ("[flows]\nentries = 3\n", "flows.entries"),
+            ("[masquerade]\nports = '9-1'\n", "masquerade.ports"),
+            ("deny = ['1.2.3.4/40']\n", "line 1"),
+            ("uplinks = ['a name of 16 ch']\n", "uplink"),
+            ("state_dir = 'relative'\n", "absolute"),
+            ("instance = '-x'\n", "instance"),
+        ] {
+            let e = with(text, &DaemonOptions::default())
+                .unwrap_err()
+                .to_string();
+            assert!(e.contains(part) && !e.contains('\n'), "{text:?}: {e}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The desired state in memory, and the changes that turn one state into the next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use super::records::{Endpoint, Meta, Network, Publish};
+
+/// Addresses remembered as just released, per network; older ones count as never used.
+const REMEMBERED: usize = 1_024;
+
+/// An object of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A network.
+    Network(Network),
+    /// An endpoint.
+    Endpoint(Endpoint),
+    /// A publish.
+    Publish(Publish),
+}
+
+/// Where an object is in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Number of a network.
+    Network(u32),
+    /// Number of an endpoint.
+    Endpoint(u32),
+    /// Number of a publish.
+    Publish(u32),
+}
+
+impl Object {
+    /// Its key.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Network(o) => Key::Network(o.number),
+            Self::Endpoint(o) => Key::Endpoint(o.number),
+            Self::Publish(o) => Key::Publish(o.number),
+        }
+    }
+}
+
+/// A change of the desired state, stored and taken over as a whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Objects that are new or replaced.
+    pub put: Vec<Object>,
+    /// Objects that go.
+    pub remove: Vec<Key>,
+}
+
+/// All that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// What is known once.
+    pub meta: Meta,
+    /// Networks by number.
+    pub networks: BTreeMap<u32, Network>,
+    /// Endpoints by number.
+    pub endpoints: BTreeMap<u32, Endpoint>,
+    /// Publishes by number.
+    pub publishes: BTreeMap<u32, Publish>,
+    /// Addresses released a short while ago, oldest first, by network: used again last. Not stored.
+    pub released: BTreeMap<u32, VecDeque<IpAddr>>,
+}
+
+impl Desired {
+    /// Nothing asked for yet.
+    pub fn new(meta: Meta) -> Self {
+        Self {
+            meta,
+            networks: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            publishes: BTreeMap::new(),
+            released: BTreeMap::new(),
+        }
+    }
+
+    /// A number that was never given out.
+    pub fn take_number(&mut self) -> u32 {
+        loop {
+            let n = self.meta.next_number;
+            self.meta.next_number = n.wrapping_add(1);
+            let used = self.networks.contains_key(&n)
+                || self.endpoints.contains_key(&n)
+                || self.publishes.contains_key(&n);
+            if n != 0 && !used {
+                return n;
+            }
+        }
+    }
+
+    /// Takes a change over and returns the change that takes it back.
+    pub fn apply(&mut self, change: &Change) -> Change {
+        let mut back = Change::default();
+        for key in &change.remove {
+            if let Some(old) = self.take(*key) {
+                if let Object::Endpoint(ep) = &old {
+                    self.release(ep);
+                }
+                back.put.push(old);
+            }
+        }
+        for object in &change.put {
+            let key = object.key();
+            match self.take(key) {
+                Some(old) => back.put.push(old),
+                None => back.remove.push(key),
+            }
+            match object.clone() {
+                Object::Network(o) => drop(self.networks.insert(o.number, o)),
+                Object::Endpoint(o) => {
+                    self.claim(&o);
+                    self.endpoints.insert(o.number, o);
+                }
+                Object::Publish(o) => drop(self.publishes.insert(o.number, o)),
+            }
+        }
+        back
+    }
+
+    fn take(&mut self, key: Key) -> Option<Object> {
+        match key {
+            Key::Network(n) => {
+                self.released.remove(&n);
+                self.networks.remove(&n).map(Object::Network)
+            }
+            Key::Endpoint(n) => self.endpoints.remove(&n).map(Object::Endpoint),
+            Key::Publish(n) => self.publishes.remove(&n).map(Object::Publish),
+        }
+    }
+
+    fn release(&mut self, ep: &Endpoint) {
+        let list = self.released.entry(ep.network).or_default();
+        list.extend(ep.addresses.iter().map(ipnet::IpNet::addr));
+        while list.len() > REMEMBERED {
+            list.pop_front();
+        }
+    }
+
+    fn claim(&mut self, ep: &Endpoint) {
+        if let Some(list) = self.released.get_mut(&ep.network) {
+            list.retain(|ip| !ep.addresses.iter().any(|a| a.addr() == *ip));
+        }
+    }
+
+    /// The endpoints of a network.
+    pub fn endpoints_of(&self, network: u32) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints
+            .values()
+            .filter(move |e| e.network == network)
+    }
+
+    /// The publishes of an endpoint.
+    pub fn publishes_of(&self, endpoint: u32) -> impl Iterator<Item = &Publish> {
+        self.publishes
+            .values()
+            .filter(move |p| p.endpoint == endpoint)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::records::{Netns, SCHEMA};
+
+    pub(crate) fn empty() -> Desired {
+        Desired::new(Meta {
+            schema: SCHEMA,
+            instance: "test".into(),
+            ula: "fd12:3456:789a::/48".parse().unwrap(),
+            next_number: 1,
+        })
+    }
+
+    pub(crate) fn network(desired: &mut Desired, name: &str, subnets: &[&str]) -> u32 {
+        let number = desired.take_number();
+        let subnets: Vec<ipnet::IpNet> = subnets.iter().map(|s| s.parse().unwrap()).collect();
+        let gateways = subnets
+            .iter()
+            .filter_map(|s| s.hosts().find(|ip| *ip != s.network()))
+            .collect();
+        let record = Network {
+            number,
+            name: name.into(),
+            kind: netd_api::NetworkKind::Bridge,
+            subnets,
+            gateways,
+            ip_range: None,
+            internal: false,
+            masquerade: true,
+            isolation: true,
+            mtu: 1500,
+            gateway_mac: [2, 0, 0, 0, 1, number as u8],
+            labels: netd_api::Labels::new(),
+            owner: "cli".into(),
+        };
+        desired.apply(&Change {
+            put: vec![Object::Network(record)],
+            remove: vec![],
+        });
+        number
+    }
+
+    pub(crate) fn endpoint(
+        desired: &mut Desired,
+        name: &str,
+        network: u32,
+        addresses: &[&str],
+    ) -> u32 {
+        let number = desired.take_number();
+        let record = Endpoint {
+            number,
+            id: format!("{number:012x}"),
+            name: name.into(),
+            network,
+            target: name.into(),
+            netns: Netns {
+                dev: 4,
+                ino: number.into(),
+                cookie: number.into(),
+            },
+            ifname: "eth0".into(),
+            mac: [2, 0, 0, 0, 2, number as u8],
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            gateways: vec![],
+            made: true,
+            labels: netd_api::Labels::new(),
+            owner: "cli".into(),
+        };
+        desired.apply(&Change {
+            put: vec![Object::Endpoint(record)],
+            remove: vec![],
+        });
+        number
+    }
+
+    #[test]
+    fn a_change_taken_back_leaves_nothing() {
+        let mut d = empty();
+        let web = network(&mut d, "web", &["10.0.0.0/24"]);
+        let a = endpoint(&mut d, "a", web, &["10.0.0.2/24"]);
+        let before = (d.networks.clone(), d.endpoints.clone());
+        let mut renamed = d.endpoints[&a].clone();
+        renamed.name = "b".into();
+        let change = Change {
+            put: vec![Object::Endpoint(renamed)],
+            remove: vec![Key::Network(web)],
+        };
+        let back = d.apply(&change);
+        assert_eq!(d.endpoints[&a].name, "b");
+        assert!(d.networks.is_empty());
+        d.apply(&back);
+        assert_eq!((d.networks.clone(), d.endpoints.clone()), before);
+    }
+
+    #[test]
+    fn numbers_are_never_zero_and_never_given_twice() {
+        let mut d = empty();
+        d.meta.next_number = u32::MAX - 1;
+        let mut other = d.clone();
+        let n = network(&mut other, "x", &[]);
+        d.networks.insert(2, other.networks[&n].clone());
+        let taken: Vec<u32> = (0..4).map(|_| d.take_number()).collect();
+        assert_eq!(taken, [u32::MAX - 1, u32::MAX, 1, 3]);
+    }
+}

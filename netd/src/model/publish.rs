@@ -1,0 +1,203 @@
+//! Published ports: what may be published, and what is in the way.
+
+use std::net::IpAddr;
+
+use netd_api::{HostSpec, Proto, PublishSpec};
+
+use super::records::{Endpoint, Publish};
+use super::{Desired, ModelError};
+
+/// Whether two outside halves claim a common socket.
+pub fn overlaps(a: &HostSpec, b: &HostSpec) -> bool {
+    a.proto == b.proto
+        && a.host_port <= b.host_end
+        && b.host_port <= a.host_end
+        && addresses_overlap(a.host_ip, b.host_ip)
+}
+
+fn addresses_overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
+    match (a, b) {
+        (None, _) | (_, None) => true,
+        (Some(a), Some(b)) => {
+            a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified())
+        }
+    }
+}
+
+/// The node addresses a publish listens on, one for each family the endpoint has: the unspecified
+/// address stands for all of that family.
+pub fn listen_on(endpoint: &Endpoint, host: &HostSpec) -> Vec<IpAddr> {
+    match host.host_ip {
+        Some(ip) => vec![ip],
+        None => {
+            let v4 = endpoint
+                .v4()
+                .map(|_| IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+            let v6 = endpoint
+                .v6()
+                .map(|_| IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
+            v4.into_iter().chain(v6).collect()
+        }
+    }
+}
+
+/// Checks a spec for an endpoint; host port 0 passes (the caller looks for a free one).
+pub fn check(desired: &Desired, endpoint: &Endpoint, spec: &PublishSpec) -> Result<(), ModelError> {
+    let refuse = |why: &str| {
+        Err(ModelError::Publish {
+            spec: spec.to_string(),
+            why: why.into(),
+        })
+    };
+    match spec.host.proto {
+        Proto::Tcp | Proto::Udp => {}
+        Proto::Sctp => return refuse("netd translates TCP and UDP, not SCTP; use tcp or udp"),
+        Proto::Icmp | Proto::Icmpv6 => return refuse("only tcp and udp ports can be published"),
+    }
+    let length = u32::from(spec.end) + 1 - u32::from(spec.port.min(spec.end));
+    let host_length =
+        u32::from(spec.host.host_end) + 1 - u32::from(spec.host.host_port.min(spec.host.host_end));
+    if spec.port == 0 || spec.end < spec.port || length != host_length {
+        return refuse("its ranges are empty, backwards or of different lengths");
+    }
+    if spec.host.host_port == 0 && length != 1 {
+        return refuse("host port 0 (any free one) goes with a single endpoint port");
+    }
+    match desired.networks.get(&endpoint.network) {
+        Some(n) if n.internal => {
+            return refuse(&format!(
+                "network {} is internal: it has no outside",
+                n.name
+            ));
+        }
+        Some(n) if !n.has_gateway() => {
+            return refuse(&format!("network {} has no gateway", n.name));
+        }
+        _ => {}
+    }
+    match spec.host.host_ip {
+        Some(IpAddr::V4(_)) if endpoint.v4().is_none() => {
+            return refuse(&format!("endpoint {} has no IPv4 address", endpoint.name));
+        }
+        Some(IpAddr::V6(_)) if endpoint.v6().is_none() => {
+            return refuse(&format!("endpoint {} has no IPv6 address", endpoint.name));
+        }
+        _ => {}
+    }
+    if spec.host.host_port != 0
+        && let Some(p) = taken_by(desired, &spec.host)
+    {
+        let name = desired
+            .endpoints
+            .get(&p.endpoint)
+            .map_or("?", |e| e.name.as_str());
+        return Err(ModelError::PortTaken {
+            port: spec.host.to_string(),
+            endpoint: name.into(),
+        });
+    }
+    Ok(())
+}
+
+/// The publish that claims a socket of `host`, if there is one.
+pub fn taken_by<'a>(desired: &'a Desired, host: &HostSpec) -> Option<&'a Publish> {
+    desired
+        .publishes
+        .values()
+        .find(|p| overlaps(&p.spec.host, host))
+}
+
+/// The publish with exactly that outside half.
+pub fn find<'a>(desired: &'a Desired, host: &HostSpec) -> Result<&'a Publish, ModelError> {
+    if let Some(p) = desired.publishes.values().find(|p| p.spec.host == *host) {
+        return Ok(p);
+    }
+    let hint = match taken_by(desired, host) {
+        Some(p) => format!(" like that; {} is", p.spec.host),
+        None => "; `netd published` lists all".into(),
+    };
+    Err(ModelError::NotPublished {
+        port: host.to_string(),
+        hint,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::desired::tests::{empty, endpoint, network};
+    use crate::model::{Change, Object};
+
+    fn spec(s: &str) -> PublishSpec {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn overlap_needs_protocol_port_and_address_in_common() {
+        for (a, b, yes) in [
+            ("80:80", "80:80", true),
+            ("80:80", "80:80/udp", false),
+            ("80:80", "81:80", false),
+            ("80-90:80-90", "85:1", true),
+            ("80-90:80-90", "91:1", false),
+            ("192.0.2.1:80:80", "192.0.2.2:80:80", false),
+            ("192.0.2.1:80:80", "80:80", true),
+            ("192.0.2.1:80:80", "0.0.0.0:80:80", true),
+            ("192.0.2.1:80:80", "[::]:80:80", false),
+            ("[2001:db8::1]:80:80", "[::]:80:80", true),
+        ] {
+            assert_eq!(overlaps(&spec(a).host, &spec(b).host), yes, "{a} {b}");
+            assert_eq!(overlaps(&spec(b).host, &spec(a).host), yes, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn publishes_are_checked_and_found() {
+        let mut d = empty();
+        let web = network(&mut d, "web", &["10.0.0.0/24"]);
+        let a = endpoint(&mut d, "a", web, &["10.0.0.2/24"]);
+        let number = d.take_number();
+        let p = Publish {
+            number,
+            endpoint: a,
+            spec: spec("8080-8081:80-81"),
+        };
+        d.apply(&Change {
+            put: vec![Object::Publish(p)],
+            remove: vec![],
+        });
+        let ep = d.endpoints[&a].clone();
+        let check = |s: &str| check(&d, &ep, &spec(s)).map_err(|e| e.to_string());
+        assert_eq!(check("8082:80"), Ok(()));
+        assert_eq!(check("0:80"), Ok(()));
+        assert!(
+            check("192.0.2.1:8081:80")
+                .unwrap_err()
+                .contains("for endpoint a")
+        );
+        assert!(
+            check("[2001:db8::1]:9000:80")
+                .unwrap_err()
+                .contains("no IPv6 address")
+        );
+        assert!(check("9000:80/sctp").unwrap_err().contains("not SCTP"));
+        let host = |s: &str| s.parse::<HostSpec>().unwrap();
+        assert_eq!(find(&d, &host("8080-8081")).unwrap().number, number);
+        assert!(
+            find(&d, &host("8080"))
+                .unwrap_err()
+                .to_string()
+                .contains("8080-8081/tcp is")
+        );
+        assert!(
+            find(&d, &host("9"))
+                .unwrap_err()
+                .to_string()
+                .contains("not published")
+        );
+        assert_eq!(
+            listen_on(&ep, &host("80")),
+            ["0.0.0.0".parse::<IpAddr>().unwrap()]
+        );
+    }
+}

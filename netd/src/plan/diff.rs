@@ -1,0 +1,96 @@
+//! From rows that are there and rows that are wanted to steps, in an order that never points a
+//! packet at something that is not there: what goes, goes outside in; what comes, comes inside out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rows::Rows;
+use super::{Actual, Scope, Step, in_scope};
+
+/// Rows of one map that are to be removed.
+fn gone<K: Ord + Copy, V>(
+    have: &BTreeMap<K, V>,
+    want: &BTreeMap<K, V>,
+    mine: impl Fn(&V) -> bool,
+) -> Vec<K> {
+    let rows = have
+        .iter()
+        .filter(|(k, v)| mine(v) && !want.contains_key(k));
+    rows.map(|(k, _)| *k).collect()
+}
+
+/// Rows of one map that are new or differ.
+fn changed<K: Ord + Copy, V: PartialEq + Clone>(
+    have: &BTreeMap<K, V>,
+    want: &BTreeMap<K, V>,
+) -> Vec<(K, V)> {
+    let rows = want.iter().filter(|(k, v)| have.get(k) != Some(v));
+    rows.map(|(k, v)| (*k, v.clone())).collect()
+}
+
+/// Appends the steps that turn the rows of `scope` into `want`.
+pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
+    let mine = |network: u32| in_scope(scope, network);
+    let published = gone(&actual.published, &want.published, |v| mine(v.network));
+    steps.extend(published.into_iter().map(|k| Step::Publish(k, None)));
+    let hosts = gone(&actual.hosts, &want.hosts, |v| mine(v.network));
+    steps.extend(hosts.into_iter().map(|k| Step::Host(k, None)));
+    for key in actual
+        .fdb
+        .keys()
+        .filter(|k| mine(k.0) && !want.fdb.contains_key(k))
+    {
+        steps.push(Step::Fdb(*key, None));
+    }
+    segments_and_ports(actual, want, scope, steps);
+    let fdb = changed(&actual.fdb, &want.fdb);
+    steps.extend(fdb.into_iter().map(|(k, v)| Step::Fdb(k, Some(v))));
+    let hosts = changed(&actual.hosts, &want.hosts);
+    steps.extend(hosts.into_iter().map(|(k, v)| Step::Host(k, Some(v))));
+    let published = changed(&actual.published, &want.published);
+    steps.extend(
+        published
+            .into_iter()
+            .map(|(k, v)| Step::Publish(k, Some(v))),
+    );
+}
+
+/// A count must never reach beyond the slots: a growing segment gets its slots first, a shrinking
+/// one its counts.
+fn segments_and_ports(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
+    let ports = gone(&actual.ports, &want.ports, |v| in_scope(scope, v.network));
+    let ended: BTreeSet<u32> = ports
+        .iter()
+        .filter_map(|k| actual.ports.get(k))
+        .map(|p| p.endpoint)
+        .collect();
+    steps.extend(ports.into_iter().map(|k| Step::Port(k, None)));
+    let networks: BTreeSet<u32> = actual
+        .segments
+        .keys()
+        .chain(want.segments.keys())
+        .copied()
+        .filter(|n| in_scope(scope, *n))
+        .collect();
+    let mut shrinking = Vec::new();
+    for network in networks {
+        let have = actual.segments.get(&network).cloned().unwrap_or_default();
+        let targets = want.segments.get(&network).cloned().unwrap_or_default();
+        if have == targets {
+            continue;
+        }
+        let grows = targets.len() >= have.len();
+        let step = Step::Segment(network, targets);
+        if grows {
+            steps.push(step)
+        } else {
+            shrinking.push(step)
+        }
+    }
+    let ports = changed(&actual.ports, &want.ports);
+    steps.extend(ports.into_iter().map(|(k, v)| Step::Port(k, Some(v))));
+    steps.append(&mut shrinking);
+    // Number 0 is a gateway: it has no flows of its own.
+    let still: BTreeSet<u32> = want.ports.values().map(|p| p.endpoint).collect();
+    let over = ended.into_iter().filter(|n| *n != 0 && !still.contains(n));
+    steps.extend(over.map(Step::EndFlows));
+}

@@ -1,0 +1,233 @@
+//! The map rows the desired state asks for, given the devices that are there.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netd_common::addr::{Addr, Be16, Mac, V6};
+use netd_common::maps::{FdbEntry, HostEntry, HostKind, Port, Publish, Target, port_flags};
+
+use super::{Actual, FdbId, PublishId, Scope, in_scope};
+use crate::model::{Desired, Endpoint, Network, publish};
+
+/// Rows by map.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// `PORT`.
+    pub ports: BTreeMap<u32, Port>,
+    /// `FDB`.
+    pub fdb: BTreeMap<FdbId, FdbEntry>,
+    /// `HOST4` and `HOST6`.
+    pub hosts: BTreeMap<IpAddr, HostEntry>,
+    /// `SEGMENT`.
+    pub segments: BTreeMap<u32, Vec<Target>>,
+    /// `PUBLISH`.
+    pub published: BTreeMap<PublishId, Publish>,
+}
+
+/// All rows of a scope. An endpoint or gateway without device has none.
+pub fn rows(desired: &Desired, actual: &Actual, scope: Scope) -> Rows {
+    let mut rows = Rows::default();
+    for network in desired
+        .networks
+        .values()
+        .filter(|n| in_scope(scope, n.number))
+    {
+        network_rows(desired, actual, network, &mut rows);
+    }
+    rows
+}
+
+fn network_rows(desired: &Desired, actual: &Actual, network: &Network, rows: &mut Rows) {
+    let outer = actual.ifindex(&network.outer());
+    let inner = actual.ifindex(&network.inner());
+    let gateway = network.has_gateway() && outer != 0 && inner != 0;
+    let mut segment = Vec::new();
+    if gateway {
+        segment.push(Target {
+            device: outer,
+            kind: HostKind::Gateway.code(),
+        });
+        gateway_rows(network, outer, rows);
+    }
+    let mut ports = Vec::new();
+    for endpoint in desired.endpoints_of(network.number) {
+        let ifindex = actual.ifindex(&endpoint.device());
+        if ifindex == 0 {
+            continue;
+        }
+        segment.push(Target {
+            device: ifindex,
+            kind: HostKind::Endpoint.code(),
+        });
+        ports.push((
+            ifindex,
+            endpoint_port(network, endpoint, gateway.then_some((outer, inner))),
+        ));
+        endpoint_rows(network, endpoint, ifindex, rows);
+        for p in desired.publishes_of(endpoint.number) {
+            publish_rows(network, endpoint, ifindex, &p.spec, rows);
+        }
+    }
+    if gateway {
+        ports.push((inner, gateway_port(network, outer, inner)));
+    }
+    let count = segment.len() as u32;
+    rows.ports.extend(ports.into_iter().map(|(i, p)| {
+        (
+            i,
+            Port {
+                segment_ports: count,
+                ..p
+            },
+        )
+    }));
+    if !segment.is_empty() {
+        rows.segments.insert(network.number, segment);
+    }
+}
+
+fn flags(network: &Network) -> u32 {
+    [
+        (network.masquerade, port_flags::MASQUERADE),
+        (network.internal, port_flags::INTERNAL),
+        (!network.isolation, port_flags::NO_ISOLATION),
+    ]
+    .into_iter()
+    .filter(|(on, _)| *on)
+    .fold(0, |flags, (_, bit)| flags | bit)
+}
+
+fn gateway_mac(network: &Network) -> Mac {
+    if network.has_gateway() {
+        network.gateway_mac
+    } else {
+        [0; 6]
+    }
+}
+
+fn port(network: &Network, outer: u32, inner: u32) -> Port {
+    let v4 = network.gateway_v4().map_or([0; 4], |a| a.octets());
+    let v6 = network.gateway_v6().map_or([0; 16], |a| a.octets());
+    Port {
+        network: network.number,
+        endpoint: 0,
+        flags: flags(network),
+        mtu: network.mtu,
+        outer,
+        inner,
+        segment_ports: 0,
+        v4,
+        v6,
+        mac: gateway_mac(network),
+        gateway_mac: gateway_mac(network),
+        gateway_v4: v4,
+        gateway_v6: v6,
+    }
+}
+
+fn gateway_port(network: &Network, outer: u32, inner: u32) -> Port {
+    let base = port(network, outer, inner);
+    Port {
+        flags: base.flags | port_flags::GATEWAY,
+        ..base
+    }
+}
+
+fn endpoint_port(network: &Network, endpoint: &Endpoint, pair: Option<(u32, u32)>) -> Port {
+    let (outer, inner) = pair.unwrap_or_default();
+    Port {
+        endpoint: endpoint.number,
+        v4: endpoint.v4().map_or([0; 4], |a| a.octets()),
+        v6: endpoint.v6().map_or([0; 16], |a| a.octets()),
+        mac: endpoint.mac,
+        ..port(network, outer, inner)
+    }
+}
+
+fn gateway_rows(network: &Network, outer: u32, rows: &mut Rows) {
+    let kind = HostKind::Gateway.code();
+    rows.fdb.insert(
+        (network.number, network.gateway_mac),
+        FdbEntry {
+            device: outer,
+            kind,
+            fixed: 1,
+            endpoint: 0,
+            last_seen: 0,
+        },
+    );
+    for ip in &network.gateways {
+        let entry = HostEntry {
+            network: network.number,
+            endpoint: 0,
+            device: outer,
+            kind,
+            mac: network.gateway_mac,
+            gateway_mac: network.gateway_mac,
+        };
+        rows.hosts.insert(*ip, entry);
+    }
+}
+
+fn endpoint_rows(network: &Network, endpoint: &Endpoint, ifindex: u32, rows: &mut Rows) {
+    let kind = HostKind::Endpoint.code();
+    rows.fdb.insert(
+        (network.number, endpoint.mac),
+        FdbEntry {
+            device: ifindex,
+            kind,
+            fixed: 1,
+            endpoint: endpoint.number,
+            last_seen: 0,
+        },
+    );
+    for net in &endpoint.addresses {
+        let entry = HostEntry {
+            network: network.number,
+            endpoint: endpoint.number,
+            device: ifindex,
+            kind,
+            mac: endpoint.mac,
+            gateway_mac: gateway_mac(network),
+        };
+        rows.hosts.insert(net.addr(), entry);
+    }
+}
+
+fn publish_rows(
+    network: &Network,
+    endpoint: &Endpoint,
+    ifindex: u32,
+    spec: &netd_api::PublishSpec,
+    rows: &mut Rows,
+) {
+    for listen in publish::listen_on(endpoint, &spec.host) {
+        let to = match listen {
+            IpAddr::V4(_) => endpoint.v4().map(IpAddr::V4),
+            IpAddr::V6(_) => endpoint.v6().map(IpAddr::V6),
+        };
+        let Some(to) = to else { continue };
+        let inside = spec.port..=spec.end;
+        for (host, port) in (spec.host.host_port..=spec.host.host_end).zip(inside) {
+            let value = Publish {
+                addr: wide(to),
+                port: Be16::new(port),
+                mac: endpoint.mac,
+                gateway_mac: gateway_mac(network),
+                pad: [0; 2],
+                device: ifindex,
+                endpoint: endpoint.number,
+                network: network.number,
+            };
+            rows.published
+                .insert((wide(listen), host, spec.host.proto.number()), value);
+        }
+    }
+}
+
+fn wide(ip: IpAddr) -> V6 {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_16(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
