@@ -36,15 +36,18 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs and returns standard output; on failure the error carries the last line of standard error.
+/// Runs and returns standard output; on failure the error carries what it said on standard error.
 pub fn capture(command: &mut Command) -> Result<String> {
     let output = command
+        // A backtrace of rustup's would hide what it says.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start `{}`", name(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        let error = said.lines().find(|line| line.starts_with("error"));
+        let last = error.or_else(|| said.lines().rfind(|line| !line.trim().is_empty()));
         bail!(
             "`{}` failed ({}): {}",
             name(command),

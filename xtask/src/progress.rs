@@ -26,6 +26,8 @@ pub fn interactive() -> bool {
 pub fn step(label: &str, command: &mut Command) -> Result<()> {
     let (reader, writer) = pipe().context("cannot make a pipe")?;
     let mut child = command
+        // A backtrace of rustup's would hide what it says.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(writer.try_clone().context("cannot copy a pipe end")?)
         .stderr(writer)

@@ -73,7 +73,7 @@ fn install(what_for: &str, packages: &[&str]) -> Result<()> {
     }
     let mut command = apt_get()?;
     command
-        .args(["install", "-y", "--no-install-recommends"])
+        .args(["install", "-y", "--no-install-recommends", "--no-remove"])
         .args(packages);
     progress::step(&format!("installing for {what_for}: {list}"), &mut command)
         .or_else(|first| {
@@ -81,7 +81,7 @@ fn install(what_for: &str, packages: &[&str]) -> Result<()> {
             update()?;
             let mut again = apt_get()?;
             again
-                .args(["install", "-y", "--no-install-recommends"])
+                .args(["install", "-y", "--no-install-recommends", "--no-remove"])
                 .args(packages);
             progress::step(&format!("installing again after {first}"), &mut again)
         })

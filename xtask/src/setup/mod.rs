@@ -23,6 +23,7 @@ const LAB_TOOLS: &[Tool] = &[
     Tool::new("iperf3", "iperf3"),
     Tool::new("curl", "curl"),
     Tool::new("iptables", "iptables"),
+    Tool::new("ip6tables", "iptables"),
     Tool::new("nft", "nftables"),
     Tool::new("ethtool", "ethtool"),
     Tool::new("tcpdump", "tcpdump"),

@@ -99,7 +99,7 @@ pub fn verdict(checks: &[Check], log: &str) -> Result<()> {
     let mut failed = Vec::new();
     for Check { name, .. } in checks {
         match status(&lines, name) {
-            Some("0") => println!("vm: {name}: ok"),
+            Some("0") => println!("vm: {name}: ok{}", skips(&lines, name)),
             Some(status) => {
                 show(&lines, name);
                 println!("vm: {name}: FAILED (exit status {status})");
@@ -130,11 +130,28 @@ fn status<'a>(lines: &[&'a str], name: &str) -> Option<&'a str> {
         .find_map(|line| line.split_once(&end).map(|(_, status)| status))
 }
 
-fn show(lines: &[&str], name: &str) {
+/// What the check printed.
+fn section<'a, 'b>(lines: &'b [&'a str], name: &str) -> &'b [&'a str] {
     let begin = find(lines, &format!("{MARK} BEGIN {name}")).unwrap_or(lines.len());
     let end = find(lines, &format!("{MARK} END {name} ")).unwrap_or(lines.len());
-    for line in lines.get(begin..end).unwrap_or_default() {
+    lines.get(begin..end).unwrap_or_default()
+}
+
+fn show(lines: &[&str], name: &str) {
+    for line in section(lines, name) {
         println!("    {line}");
+    }
+}
+
+/// Tests of a suite that say they could not run under this kernel, with their reasons.
+fn skips(lines: &[&str], name: &str) -> String {
+    let skips = section(lines, name)
+        .iter()
+        .filter_map(|line| line.strip_prefix("SKIP:"));
+    let reasons: Vec<&str> = skips.map(str::trim).collect();
+    match reasons.len() {
+        0 => String::new(),
+        n => format!(" ({n} skipped: {})", reasons.join("; ")),
     }
 }
 
@@ -166,6 +183,18 @@ mod tests {
     #[test]
     fn a_status_that_only_begins_with_zero_is_no_pass() {
         assert!(verdict(&[check("a")], "NETD-VM BEGIN a\nNETD-VM END a 0x\n").is_err());
+    }
+
+    #[test]
+    fn skipped_tests_of_a_suite_are_said() {
+        let lines = [
+            "NETD-VM BEGIN a",
+            "SKIP: no TCX",
+            "NETD-VM END a 0",
+            "SKIP: other",
+        ];
+        assert_eq!(skips(&lines, "a"), " (1 skipped: no TCX)");
+        assert_eq!(skips(&lines, "b"), "");
     }
 
     #[test]

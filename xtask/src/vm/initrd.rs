@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -40,6 +40,8 @@ impl Programs {
             let path = workspace::which(name).with_context(|| format!("`{name}` vanished"))?;
             tools.push((path, format!("usr/bin/{name}")));
         }
+        // Not busybox's shell: that one takes its own `ip` and `ping` before any on the search path.
+        tools.push((PathBuf::from("/bin/sh"), "bin/sh".to_owned()));
         for name in ["netd", "netd-lab"] {
             tools.push((workspace::release_binary(name), format!("usr/bin/{name}")));
         }
@@ -86,7 +88,6 @@ pub fn build(
         );
     }
     root.copy(&busybox, "bin/busybox")?;
-    symlink("busybox", root.path("bin/sh")).context("cannot link sh to busybox")?;
     for (from, to) in &programs.tools {
         root.copy(from, to)?;
     }
@@ -102,8 +103,12 @@ pub fn build(
             root.copy(&plugin, &plugin.to_string_lossy())?;
         }
     }
-    root.write("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
-    root.write("etc/group", b"root:x:0:\n")?;
+    // tcpdump gives up root for a user of its own.
+    root.write(
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/sh\ntcpdump:x:100:100::/tmp:/bin/false\n",
+    )?;
+    root.write("etc/group", b"root:x:0:\ntcpdump:x:100:\n")?;
     root.write("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n")?;
     for file in ["/etc/protocols", "/etc/services", "/etc/iproute2/rt_tables"] {
         if Path::new(file).is_file() {
