@@ -28,21 +28,26 @@ pub fn release_binary(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
 
-/// Where cargo installs programs for this user.
-pub fn cargo_bin() -> Option<PathBuf> {
+/// Cargo's directory of this user; programs that it installs go into its `bin`.
+pub fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
-        .map(|home| home.join("bin"))
+}
+
+/// Where the set-up puts a bpf-linker of its own, when the user has one of another version.
+pub fn own_linker() -> PathBuf {
+    target().join("xtask/bpf-linker")
 }
 
 /// The search path for tools. A plain user's PATH often lacks the `sbin` directories, where `ip`,
 /// `iptables` and `tc` are.
 pub fn search_path() -> Vec<PathBuf> {
-    let mut dirs: Vec<PathBuf> = env::var_os("PATH")
-        .map(|path| env::split_paths(&path).collect())
-        .unwrap_or_default();
-    dirs.extend(cargo_bin());
+    let mut dirs = vec![own_linker().join("bin")];
+    if let Some(path) = env::var_os("PATH") {
+        dirs.extend(env::split_paths(&path));
+    }
+    dirs.extend(cargo_home().map(|home| home.join("bin")));
     dirs.extend(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
     let mut seen = std::collections::HashSet::new();
     dirs.retain(|dir| seen.insert(dir.clone()));

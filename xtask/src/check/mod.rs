@@ -17,6 +17,9 @@ use crate::{
 /// The target of the eBPF programs.
 const BPF_TARGET: &str = "bpfel-unknown-none";
 
+/// Which CPU's registers the programs see, as netd's build script says it.
+const CPU_CFG: &str = "--cfg=bpf_target_arch=\"x86_64\"";
+
 /// The verb.
 pub fn run() -> Result<()> {
     let toolchain = setup::build_tools()?;
@@ -76,15 +79,17 @@ fn clippy_ebpf(toolchain: &Toolchain) -> Command {
         .unwrap_or_default();
     let mut command = exec::command(&toolchain.cargo);
     // Debian packs clippy separately; without it the compiler's own lints are what is left.
+    let mut flags = vec![CPU_CFG];
     let clippy = bin.join("cargo-clippy").is_file();
     if clippy {
-        command.arg("clippy");
+        command.args(["clippy", "--no-deps"]);
     } else {
         println!(
             "check: {} has no clippy: the eBPF programs get the compiler's lints only",
             toolchain.kind
         );
-        command.arg("check").env("RUSTFLAGS", "-D warnings");
+        command.arg("check");
+        flags.push("-Dwarnings");
     }
     command
         .args([
@@ -103,7 +108,8 @@ fn clippy_ebpf(toolchain: &Toolchain) -> Command {
         // rustup's proxies would pick the toolchain of the directory instead.
         .env("RUSTC", &toolchain.rustc)
         .env("CARGO", &toolchain.cargo)
-        .env_remove("RUSTUP_TOOLCHAIN");
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     if toolchain.kind.needs_bootstrap() {
         command.env("RUSTC_BOOTSTRAP", "1");
     }

@@ -20,10 +20,10 @@ const PACKAGES: &[&str] = &[
 
 /// Finds bpf-linker, or builds it.
 pub fn ensure() -> Result<PathBuf> {
-    let own_root = workspace::target().join("xtask/bpf-linker");
-    let own = own_root.join("bin/bpf-linker");
-    let theirs = workspace::which("bpf-linker");
-    if let Some(found) = theirs.iter().chain([&own]).find(|path| fits(path)) {
+    let found = workspace::which("bpf-linker");
+    if let Some(found) = &found
+        && fits(found)
+    {
         return Ok(found.clone());
     }
     apt::ensure_packages("bpf-linker", PACKAGES)?;
@@ -35,26 +35,23 @@ pub fn ensure() -> Result<PathBuf> {
         .env_remove("CARGO_TARGET_DIR")
         .args(["install", "bpf-linker", "--version", VERSION, "--locked"])
         .args(["--no-default-features", "--features", "llvm-22"]);
-    let binary = if theirs.is_some() {
+    let root = if found.is_some() {
         // Somebody's bpf-linker of another version stays as it is.
-        install.arg("--root").arg(&own_root);
-        own
+        workspace::own_linker()
     } else {
-        workspace::cargo_bin()
-            .context("no home directory, so no place for bpf-linker")?
-            .join("bpf-linker")
+        workspace::cargo_home().context("no home directory, so no place for bpf-linker")?
     };
+    install.arg("--root").arg(&root);
     progress::step(&format!("building bpf-linker {VERSION}"), &mut install).with_context(|| {
         format!(
             "bpf-linker links the eBPF programs; get it with `LLVM_PREFIX={LLVM_PREFIX} cargo install \
              bpf-linker --version {VERSION} --no-default-features --features llvm-22`"
         )
     })?;
-    Ok(binary)
+    Ok(root.join("bin/bpf-linker"))
 }
 
 fn fits(binary: &Path) -> bool {
-    binary.is_file()
-        && exec::capture(exec::command(binary).arg("--version"))
-            .is_ok_and(|said| said.trim().ends_with(VERSION))
+    exec::capture(exec::command(binary).arg("--version"))
+        .is_ok_and(|said| said.trim().ends_with(VERSION))
 }
