@@ -1,0 +1,107 @@
+//! `netd-lab bench`: netd beside the kernel's own ways, in one run, on one machine.
+//!
+//! The method is in `docs/bench.md`. [`load`] is the load generator and [`worker`] the processes it
+//! runs in; [`peers`] and [`node`] build what is compared; [`schedule`] interleaves the cells;
+//! [`attach`] measures attaching; [`stats`] and [`compare`] turn cells into ratios; [`report`] and
+//! [`plot`] show them.
+
+mod attach;
+mod compare;
+mod floor;
+mod load;
+mod machine;
+mod node;
+mod options;
+mod peers;
+mod plot;
+mod probe;
+mod report;
+mod scenario;
+mod schedule;
+mod stats;
+mod worker;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser as _;
+
+use crate::lab::cleanup;
+use crate::lab::names::LabId;
+use crate::lab::signals;
+use options::Options;
+use report::Report;
+use scenario::Bed;
+
+/// Runs the benchmark with the arguments that follow `bench`.
+///
+/// Exit status 0: it was measured (whether or not a target was met); 2: wrong usage. With `--strict`
+/// a missed target is exit status 1.
+pub fn main<I, T>(args: I) -> Result<ExitCode>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString>,
+{
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if args.first().is_some_and(|a| a == worker::VERB) {
+        worker::main()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match Options::try_parse_from(std::iter::once(OsString::from("bench")).chain(args)) {
+        Ok(options) => bench(&options),
+        Err(e) => {
+            e.print()?;
+            Ok(ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2)))
+        }
+    }
+}
+
+/// The namespaces of the peers; gone when this is dropped.
+struct Peers(LabId);
+
+impl Peers {
+    fn reserve() -> Result<Self> {
+        let id = LabId::reserve()?;
+        signals::watch(&id)?;
+        Ok(Self(id))
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        if let Err(e) = cleanup::remove(&self.0) {
+            eprintln!("bench: {e:#}");
+        }
+        signals::forget(&self.0);
+    }
+}
+
+fn bench(options: &Options) -> Result<ExitCode> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the bench makes network namespaces: run it as root"
+    );
+    let mut report = Report::begin(options);
+    // Declared first, dropped last: the load processes end before their namespaces go.
+    let peers = Peers::reserve()?;
+    let lab = node::lab(options)?;
+    {
+        let mut bed = Bed::build(&peers.0, lab.as_ref(), options)?;
+        report.cells = schedule::run(&mut bed, options)?;
+        if let Some(lab) = lab.as_ref().filter(|_| options.attach > 0) {
+            report.attach = Some(attach::measure(&peers.0, lab, options)?);
+        }
+    }
+    report.finish();
+    println!("{}", report.table());
+    for path in report.save(&options.out_dir()?)? {
+        println!("wrote {}", path.display());
+    }
+    let missed = options.strict && !report.all_met();
+    Ok(if missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

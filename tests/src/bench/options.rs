@@ -1,0 +1,95 @@
+//! What a run of the benchmark is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use serde::Serialize;
+
+use super::peers::IpVersion;
+use super::scenario::Scenario;
+
+/// Measures netd beside a veth pair, the kernel bridge and iptables, interleaved in one run.
+#[derive(Clone, Debug, Parser, Serialize)]
+#[command(name = "bench", bin_name = "cargo xtask bench")]
+pub struct Options {
+    /// Rounds; in each round every path is measured twice, there and back (ABBA)
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Length of a cell in milliseconds
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(20..=60_000))]
+    pub cell_ms: u64,
+    /// Namespaces to attach, to netd and by bare netlink each; 0: do not measure attaching
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=200))]
+    pub attach: u32,
+    /// A smoke run of seconds: it shows that everything works, its figures mean nothing
+    #[arg(long)]
+    pub quick: bool,
+    /// IP version the load uses
+    #[arg(long, default_value = "v4")]
+    pub ip: IpVersion,
+    /// Only these paths; left out: all
+    #[arg(long = "path", value_name = "PATH")]
+    pub paths: Vec<Scenario>,
+    /// Without netd: only what it is compared with
+    #[arg(long)]
+    pub peers_only: bool,
+    /// Exit status 1 when a target is missed
+    #[arg(long)]
+    pub strict: bool,
+    /// The netd binary; left out: the one beside this program
+    #[arg(long, value_name = "FILE")]
+    pub netd: Option<PathBuf>,
+    /// Where results go; left out: target/bench
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+impl Options {
+    /// Rounds to run.
+    pub fn rounds(&self) -> u32 {
+        if self.quick {
+            self.rounds.min(2)
+        } else {
+            self.rounds
+        }
+    }
+
+    /// Length of a cell.
+    pub fn cell(&self) -> Duration {
+        Duration::from_millis(if self.quick {
+            self.cell_ms.min(100)
+        } else {
+            self.cell_ms
+        })
+    }
+
+    /// Namespaces to attach each way.
+    pub fn attach(&self) -> u32 {
+        if self.quick {
+            self.attach.min(6)
+        } else {
+            self.attach
+        }
+    }
+
+    /// Whether a path is asked for.
+    pub fn wants(&self, scenario: Scenario) -> bool {
+        self.paths.is_empty() || self.paths.contains(&scenario)
+    }
+
+    /// The directory results go to.
+    pub fn out_dir(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.out {
+            return Ok(dir.clone());
+        }
+        let me = std::env::current_exe().context("cannot tell where this program is")?;
+        // target/release/netd-lab -> target/bench
+        let target = me
+            .parent()
+            .and_then(|p| p.parent())
+            .context("this program has no directory")?;
+        Ok(target.join("bench"))
+    }
+}
