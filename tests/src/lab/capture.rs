@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 use super::host::Host;
 use super::wait::PATIENCE;
@@ -50,17 +50,17 @@ impl Packet {
 impl Frame {
     /// The IP packet inside, if it is one.
     pub fn packet(&self) -> Option<Packet> {
-        let sliced = SlicedPacket::from_ethernet(&self.bytes).ok()?;
+        let sliced = LaxSlicedPacket::from_ethernet(&self.bytes).ok()?;
         let (src, dst, proto): (IpAddr, IpAddr, u8) = match sliced.net? {
-            NetSlice::Ipv4(ip) => {
+            LaxNetSlice::Ipv4(ip) => {
                 let header = ip.header();
                 (header.source_addr().into(), header.destination_addr().into(), ip.payload().ip_number.0)
             }
-            NetSlice::Ipv6(ip) => {
+            LaxNetSlice::Ipv6(ip) => {
                 let header = ip.header();
                 (header.source_addr().into(), header.destination_addr().into(), ip.payload().ip_number.0)
             }
-            NetSlice::Arp(_) => return None,
+            LaxNetSlice::Arp(_) => return None,
         };
         let (sport, dport) = match &sliced.transport {
             Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),

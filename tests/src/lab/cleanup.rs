@@ -47,7 +47,7 @@ pub fn remove(id: &LabId) -> Result<()> {
 pub fn clean(all: bool) -> Result<Vec<String>> {
     let mut gone = Vec::new();
     for id in LabId::all() {
-        if id.owner().is_none() || all {
+        if all || (id.owner().is_none() && !id.kept()) {
             remove(&id)?;
             gone.push(format!("lab {id}"));
         }

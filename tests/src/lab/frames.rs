@@ -1,6 +1,6 @@
 //! Frames of one's own making, for what no tool sends: spoofed, malformed, unknown.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, bail};
 use etherparse::{ArpEthIpv4Packet, ArpOperation, EtherType, PacketBuilder};
@@ -70,3 +70,35 @@ pub fn arp(
 pub fn ethernet(src_mac: Mac, dst_mac: Mac, ether_type: EtherType, payload: &[u8]) -> Vec<u8> {
     [&dst_mac[..], &src_mac[..], &ether_type.0.to_be_bytes()[..], payload].concat()
 }
+
+/// An ICMPv6 message of neighbour discovery: hop limit 255.
+pub fn icmpv6(
+    src_mac: Mac,
+    dst_mac: Mac,
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    kind: u8,
+    word: [u8; 4],
+    rest: &[u8],
+) -> Result<Vec<u8>> {
+    let builder = PacketBuilder::ethernet2(src_mac, dst_mac)
+        .ipv6(src.octets(), dst.octets(), 255)
+        .icmpv6_raw(kind, 0, word);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, rest)?;
+    Ok(frame)
+}
+
+/// An unsolicited neighbour advertisement: `target` is at `mac`.
+pub fn advertisement(src_mac: Mac, src: Ipv6Addr, target: Ipv6Addr, mac: Mac) -> Result<Vec<u8>> {
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let rest = [&target.octets()[..], &[2, 1], &mac].concat();
+    icmpv6(src_mac, ALL_NODES_MAC, (src, all_nodes), 136, [0x20, 0, 0, 0], &rest)
+}
+
+/// A router advertisement.
+pub fn router_advertisement(src_mac: Mac, src: Ipv6Addr) -> Result<Vec<u8>> {
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    icmpv6(src_mac, ALL_NODES_MAC, (src, all_nodes), 134, [64, 0, 7, 8], &[0; 8])
+}
+
+const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];

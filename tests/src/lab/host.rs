@@ -10,6 +10,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::netns::Ns;
 use super::process::{self, Output};
@@ -103,6 +107,13 @@ impl Host {
         self.ns.ip(lines)
     }
 
+    /// Names of its devices, loopback excepted.
+    pub fn devices(&self) -> Result<Vec<String>> {
+        let list = self.ok("ip", &["-o", "link", "show"])?;
+        let names = list.lines().filter_map(|l| l.split(": ").nth(1)?.split('@').next());
+        Ok(names.filter(|n| *n != "lo").map(str::to_owned).collect())
+    }
+
     /// A TCP listener of this process, on this host.
     pub fn tcp_listen(&self, addr: impl Into<IpAddr>, port: u16) -> Result<TcpListener> {
         let addr = SocketAddr::new(addr.into(), port);
@@ -116,6 +127,27 @@ impl Host {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        })
+    }
+
+    /// The same from a source port of one's own choice.
+    pub fn tcp_connect_from(&self, port: u16, to: SocketAddr) -> Result<TcpStream> {
+        self.ns.enter(|| {
+            let (family, any): (_, IpAddr) = match to {
+                SocketAddr::V4(_) => (AddressFamily::Inet, Ipv4Addr::UNSPECIFIED.into()),
+                SocketAddr::V6(_) => (AddressFamily::Inet6, Ipv6Addr::UNSPECIFIED.into()),
+            };
+            let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+            setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+            let from = SocketAddr::new(any, port);
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).with_context(|| self.at("bind TCP", from))?;
+            // Bounds connect(2) as well.
+            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE.as_secs().cast_signed()))?;
+            connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).with_context(|| self.at("connect to", to))?;
+            let stream = TcpStream::from(fd);
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             Ok(stream)
         })
     }

@@ -249,12 +249,57 @@ impl Lab {
         Foreign::attach(self, &self.node.device, side, hook)
     }
 
+    /// Switches the offloads of every device of the node and of these hosts.
+    pub fn offloads<'a>(&'a self, hosts: impl IntoIterator<Item = &'a Host>, on: bool) -> Result<()> {
+        let state = if on { "on" } else { "off" };
+        let all = [&*self.node, &self.outside];
+        for host in all.into_iter().chain(hosts) {
+            for device in host.devices()? {
+                let mut args = vec!["-K", &device];
+                for feature in ["tx", "rx", "tso", "gso", "gro"] {
+                    args.extend([feature, state]);
+                }
+                host.ok("ethtool", &args)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves the lab up: `netd-lab clean --all` removes it later.
     pub fn keep(mut self) {
         self.keep = true;
+        self.id.mark_kept();
         self.node.release();
         signals::forget(&self.id);
     }
+}
+
+/// A scenario that is run once in each attach mode: makes the tests `NAME::tcx` and `NAME::clsact`.
+/// The scenario takes the mode and answers `anyhow::Result<()>`.
+#[macro_export]
+macro_rules! both_modes {
+    ($($(#[$doc:meta])* fn $name:ident($mode:ident) $body:block)+) => {$(
+        $(#[$doc])*
+        mod $name {
+            use super::*;
+
+            fn scenario($mode: $crate::lab::AttachMode) -> anyhow::Result<()> $body
+
+            #[test]
+            fn tcx() -> anyhow::Result<()> {
+                if !$crate::lab::kernel_at_least(6, 6) {
+                    println!("SKIP: TCX needs Linux 6.6");
+                    return Ok(());
+                }
+                scenario($crate::lab::AttachMode::Tcx)
+            }
+
+            #[test]
+            fn clsact() -> anyhow::Result<()> {
+                scenario($crate::lab::AttachMode::Clsact)
+            }
+        }
+    )+};
 }
 
 /// Whether the running kernel is at least this version.

@@ -76,6 +76,17 @@ impl LabId {
         ids
     }
 
+    /// Says that the lab is to stay when its owner ends.
+    pub fn mark_kept(&self) {
+        // Without the mark `clean` takes it for a leftover: no harm.
+        let _ = fs::write(self.dir().join("kept"), "");
+    }
+
+    /// Whether the lab is to stay.
+    pub fn kept(&self) -> bool {
+        self.dir().join("kept").exists()
+    }
+
     /// The process that owns the lab, if it still runs.
     pub fn owner(&self) -> Option<u32> {
         let text = fs::read_to_string(self.dir().join("owner")).ok()?;
