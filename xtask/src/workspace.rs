@@ -31,6 +31,7 @@ pub fn release_binary(name: &str) -> PathBuf {
 /// Cargo's directory of this user; programs that it installs go into its `bin`.
 pub fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME")
+        .filter(|home| !home.is_empty())
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
 }

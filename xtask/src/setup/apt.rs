@@ -18,16 +18,27 @@ impl Tool {
     pub const fn new(program: &'static str, package: &'static str) -> Self {
         Self { program, package }
     }
+
+    fn is_there(&self) -> bool {
+        workspace::which(self.program).is_some()
+    }
 }
 
 /// Installs the packages of those tools that are not on the search path.
 pub fn ensure_tools(what_for: &str, tools: &[Tool]) -> Result<()> {
-    let missing = tools
-        .iter()
-        .filter(|tool| workspace::which(tool.program).is_none());
-    let mut packages: Vec<&str> = missing.map(|tool| tool.package).collect();
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !tool.is_there()).collect();
+    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     packages.dedup();
-    install(what_for, &packages)
+    install(what_for, &packages)?;
+    if let Some(tool) = missing.iter().find(|tool| !tool.is_there()) {
+        bail!(
+            "{what_for} needs `{}`, which is not there although its package `{}` is installed: `apt-get install --reinstall {}`",
+            tool.program,
+            tool.package,
+            tool.package
+        );
+    }
+    Ok(())
 }
 
 /// Installs those packages that are not installed.
