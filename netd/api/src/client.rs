@@ -34,13 +34,13 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 pub enum ClientError {
     /// Nobody listens on the socket.
     #[error(
-        "no netd daemon answers on {socket} ({source}): start one with `netd daemon`, or name the right socket with --socket"
+        "no netd daemon answers on {socket} ({cause}): start one with `netd daemon`, or name the right socket with --socket"
     )]
     Unreachable {
         /// The socket.
         socket: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
+        /// What the kernel said; part of the text, so not a `source` that would repeat it.
+        cause: io::Error,
     },
     /// The socket is not for this user.
     #[error("permission denied on {socket}: netd serves root alone, run this as root (sudo)")]
@@ -255,7 +255,7 @@ impl Client {
     ) -> Result<(StatusCode, Bytes)> {
         let stream = UnixStream::connect(&self.socket)
             .await
-            .map_err(|source| self.refused(source))?;
+            .map_err(|cause| self.refused(cause))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| self.broken(method, path, &e))?;
@@ -284,12 +284,12 @@ impl Client {
         })
     }
 
-    fn refused(&self, source: io::Error) -> ClientError {
+    fn refused(&self, cause: io::Error) -> ClientError {
         let socket = self.socket.clone();
-        if source.kind() == io::ErrorKind::PermissionDenied {
+        if cause.kind() == io::ErrorKind::PermissionDenied {
             ClientError::Permission { socket }
         } else {
-            ClientError::Unreachable { socket, source }
+            ClientError::Unreachable { socket, cause }
         }
     }
 

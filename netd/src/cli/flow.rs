@@ -1,0 +1,230 @@
+//! `netd flow ls|flush` and `netd fdb ls`.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use netd_api::{FdbLine, FlowFilter, FlowLine, Proto};
+
+use super::output::{table, yes};
+use super::{Context, Outcome, values};
+
+/// Verbs on flows.
+#[derive(Debug, Subcommand)]
+pub enum Flow {
+    /// List flows; all options that are given must fit
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  netd flow ls\n  netd flow ls --endpoint api --proto tcp --port 443"
+    )]
+    Ls(Filter),
+    /// End flows: their next packet begins anew; without options, all of them
+    #[command(
+        after_help = "Examples:\n  netd flow flush --endpoint api\n  netd flow flush --proto udp --port 53"
+    )]
+    Flush(Filter),
+}
+
+/// Verbs on forwarding entries.
+#[derive(Debug, Subcommand)]
+pub enum Fdb {
+    /// List forwarding entries
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  netd fdb ls\n  netd fdb ls --network web"
+    )]
+    Ls {
+        /// Only of this network
+        #[arg(long, value_parser = values::name)]
+        network: Option<String>,
+    },
+}
+
+/// Protocols that have flows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FlowProto {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+    /// ICMP echo
+    Icmp,
+    /// `ICMPv6` echo
+    Icmpv6,
+}
+
+impl From<FlowProto> for Proto {
+    fn from(proto: FlowProto) -> Self {
+        match proto {
+            FlowProto::Tcp => Self::Tcp,
+            FlowProto::Udp => Self::Udp,
+            FlowProto::Sctp => Self::Sctp,
+            FlowProto::Icmp => Self::Icmp,
+            FlowProto::Icmpv6 => Self::Icmpv6,
+        }
+    }
+}
+
+/// Which flows.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// Of this endpoint: name or id
+    #[arg(long, value_name = "EP", value_parser = values::endpoint)]
+    endpoint: Option<String>,
+    /// Of this protocol
+    #[arg(long)]
+    proto: Option<FlowProto>,
+    /// With this source address, before or after translation
+    #[arg(long, value_name = "IP")]
+    src: Option<IpAddr>,
+    /// With this destination address, before or after translation
+    #[arg(long, value_name = "IP")]
+    dst: Option<IpAddr>,
+    /// With this port, on any side
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+}
+
+impl From<Filter> for FlowFilter {
+    fn from(f: Filter) -> Self {
+        Self {
+            endpoint: f.endpoint,
+            proto: f.proto.map(Proto::from),
+            src: f.src,
+            dst: f.dst,
+            port: f.port,
+        }
+    }
+}
+
+/// Runs a verb on flows.
+pub async fn flow(verb: Flow, ctx: &Context) -> Outcome {
+    match verb {
+        Flow::Ls(filter) => ctx
+            .out
+            .show(&ctx.client.flows(&filter.into()).await?, |all| flows(all))?,
+        Flow::Flush(filter) => {
+            let flushed = ctx.client.flows_flush(&filter.into()).await?;
+            let plural = if flushed.flows == 1 { "" } else { "s" };
+            ctx.out
+                .show(&flushed, |f| format!("{} flow{plural} ended", f.flows))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a verb on forwarding entries.
+pub async fn fdb(verb: Fdb, ctx: &Context) -> Outcome {
+    let Fdb::Ls { network } = verb;
+    ctx.out
+        .show(&ctx.client.fdb(network.as_deref()).await?, |all| {
+            entries(all)
+        })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn socket(ip: IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(ip, port).to_string()
+}
+
+/// One half of a flow, with an arrow where translation changes it.
+fn half(before: (IpAddr, u16), after: (IpAddr, u16)) -> String {
+    if before == after {
+        socket(before.0, before.1)
+    } else {
+        format!(
+            "{} => {}",
+            socket(before.0, before.1),
+            socket(after.0, after.1)
+        )
+    }
+}
+
+fn flows(flows: &[FlowLine]) -> String {
+    table(
+        &[
+            "PROTO",
+            "STATE",
+            "KIND",
+            "ENDPOINT",
+            "SOURCE",
+            "DESTINATION",
+            "PACKETS",
+            "BYTES",
+            "REPLIES",
+            "REPLY BYTES",
+            "IDLE",
+            "EXPIRES",
+        ],
+        &[6, 7, 8, 9, 10, 11],
+        flows.iter().map(|f| {
+            vec![
+                f.proto.clone(),
+                f.state.clone(),
+                f.kind.clone(),
+                f.endpoint.clone().unwrap_or_else(|| "-".into()),
+                half((f.src, f.sport), (f.nat_src, f.nat_sport)),
+                half((f.dst, f.dport), (f.nat_dst, f.nat_dport)),
+                f.packets.to_string(),
+                f.bytes.to_string(),
+                f.reply_packets.to_string(),
+                f.reply_bytes.to_string(),
+                format!("{}s", f.idle_s),
+                format!("{}s", f.expires_s),
+            ]
+        }),
+    )
+}
+
+fn entries(entries: &[FdbLine]) -> String {
+    table(
+        &["NETWORK", "MAC", "DEVICE", "KIND", "ENDPOINT", "STATIC"],
+        &[],
+        entries.iter().map(|e| {
+            vec![
+                e.network.clone(),
+                e.mac.clone(),
+                e.device.clone(),
+                e.kind.clone(),
+                e.endpoint.clone().unwrap_or_else(|| "-".into()),
+                yes(e.fixed),
+            ]
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_shows_what_translation_changed_and_only_that() {
+        let line = FlowLine {
+            kind: "masquerade".into(),
+            proto: "tcp".into(),
+            state: "established".into(),
+            endpoint: Some("api".into()),
+            src: "10.210.0.2".parse().unwrap(),
+            sport: 40000,
+            dst: "2001:db8::1".parse().unwrap(),
+            dport: 443,
+            nat_src: "192.0.2.1".parse().unwrap(),
+            nat_sport: 1024,
+            nat_dst: "2001:db8::1".parse().unwrap(),
+            nat_dport: 443,
+            packets: 1,
+            bytes: 2,
+            reply_packets: 3,
+            reply_bytes: 4,
+            idle_s: 5,
+            expires_s: 6,
+        };
+        let text = flows(&[line]);
+        assert!(
+            text.contains("10.210.0.2:40000 => 192.0.2.1:1024  [2001:db8::1]:443  "),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! One sentence for each drop reason: what it means for the person who reads `netd stats`.
+
+use netd_common::reason::DropReason;
+
+/// What to make of a reason by its name. A name this netd does not know comes from another version.
+pub fn of(name: &str) -> &'static str {
+    DropReason::ALL.iter().find(|r| r.name() == name).map_or(
+        "not known to this version of the command line, see `netd version`",
+        |r| text(*r),
+    )
+}
+
+const fn text(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Truncated => {
+            "the frame is shorter than the headers it claims: its sender is broken or probing"
+        }
+        DropReason::BadHeader => {
+            "IP version and EtherType disagree, or the IPv4 header is too short"
+        }
+        DropReason::BadLength => {
+            "the IP length does not fit the frame: its sender is broken or probing"
+        }
+        DropReason::BadL4 => "the TCP or UDP header is malformed: its sender is broken or probing",
+        DropReason::ExtHeaders => "more IPv6 extension headers than netd follows",
+        DropReason::SpoofedMac => {
+            "an endpoint sent with a source MAC that is not its own; bridging inside it is not supported"
+        }
+        DropReason::SpoofedIp => {
+            "an endpoint sent from an address netd did not give it, see `netd endpoint inspect`"
+        }
+        DropReason::SpoofedArp => "an endpoint answered ARP for an address that is not its own",
+        DropReason::SpoofedNd => {
+            "an endpoint spoke neighbour discovery for an address that is not its own"
+        }
+        DropReason::EtherType => "neither IPv4, IPv6 nor ARP; netd carries nothing else",
+        DropReason::Martian => {
+            "a source or destination that must never be on a wire, such as loopback"
+        }
+        DropReason::NoPort => {
+            "a device netd has no entry for; normal for a moment during attach and detach"
+        }
+        DropReason::UnknownHost => "nobody on the network has this address, see `netd endpoint ls`",
+        DropReason::Isolated => {
+            "the destination is on another network; create both with --no-isolation to allow it"
+        }
+        DropReason::Internal => "the network was created with --internal and has no outside",
+        DropReason::NoGateway => {
+            "the network has no gateway of this family, see `netd network inspect`"
+        }
+        DropReason::NoRoute => "the node has no route to the destination, see `ip route get`",
+        DropReason::NotUplink => {
+            "the node's route leaves by a device that is not an uplink, see `netd daemon --uplink`"
+        }
+        DropReason::NoUplinkAddress => {
+            "the uplink has no address of this family to masquerade with, see `netd status`"
+        }
+        DropReason::TtlExceeded => "time to live ran out: a routing loop, or traceroute at work",
+        DropReason::TooBig => {
+            "larger than the MTU of the way out; the sender was told, or path MTU discovery is broken"
+        }
+        DropReason::NoPortFree => {
+            "no outside port is free for a new flow, widen [masquerade] ports in the configuration"
+        }
+        DropReason::FlowTableFull => {
+            "the flow table is full, raise [flows] entries in the configuration"
+        }
+        DropReason::TcpNoFlow => {
+            "TCP in the middle of a connection netd does not know: it expired, or was flushed"
+        }
+        DropReason::NatProtocol => "masquerade translates TCP, UDP and echo only",
+        DropReason::NatIcmp => "an ICMP message masquerade cannot translate",
+        DropReason::NatFragment => {
+            "a fragment of a packet that needs translation; lower the sender's packet size"
+        }
+        DropReason::Denied => "the source is on the deny list of the configuration",
+        DropReason::Helper => "the kernel refused, usually for lack of memory",
+        DropReason::FlowRace => {
+            "the flow ended while this packet was under way; its sender tries again"
+        }
+        DropReason::NotOurs => {
+            "sent into the node's side of a network by something other than netd's programs"
+        }
+        DropReason::Unpublished => {
+            "from outside straight to an endpoint's address; publish the port instead"
+        }
+        DropReason::Reflected => {
+            "it would go back where it came from; two devices may share a MAC, see `netd fdb ls`"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_hint_of_its_own_in_one_short_line() {
+        let mut seen = std::collections::BTreeSet::new();
+        for reason in DropReason::ALL {
+            let hint = of(reason.name());
+            assert!(
+                !hint.contains('\n') && hint.len() < 110,
+                "{}: {hint}",
+                reason.name()
+            );
+            assert!(seen.insert(hint), "{}: the same hint twice", reason.name());
+        }
+        assert!(of("from_the_future").contains("netd version"));
+    }
+}

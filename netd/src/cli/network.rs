@@ -1,0 +1,193 @@
+//! `netd network create|ls|inspect|rm`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use netd_api::{Network as Object, NetworkCreate, NetworkKind};
+
+use super::error::Usage;
+use super::output::{fields, labels, list, table, yes};
+use super::values::{self, Gateway};
+use super::{Context, Outcome};
+
+/// Verbs on networks.
+#[derive(Debug, Subcommand)]
+pub enum Network {
+    /// Create a network; what is left out gets a default
+    Create(Create),
+    /// List networks
+    #[command(
+        visible_alias = "list",
+        after_help = "Example:\n  netd network ls -o json"
+    )]
+    Ls,
+    /// Show one network
+    #[command(after_help = "Example:\n  netd network inspect web")]
+    Inspect {
+        /// Name of the network
+        #[arg(value_parser = values::name)]
+        name: String,
+    },
+    /// Remove a network that has no endpoints
+    #[command(
+        after_help = "Example:\n  netd network rm web\n\nRefused while endpoints are attached: see `netd endpoint ls`."
+    )]
+    Rm {
+        /// Name of the network
+        #[arg(value_parser = values::name)]
+        name: String,
+    },
+}
+
+/// `--kind`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// An L2 segment with a gateway and masquerade
+    Bridge,
+}
+
+/// `netd network create`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netd network create web\n  \
+    netd network create db --subnet 10.7.0.0/24 --subnet fd07::/64 --internal\n  \
+    netd network create lab --subnet 10.8.0.0/24 --gateway 10.8.0.254 --ip-range 10.8.0.128/25")]
+pub struct Create {
+    /// Name: 1-63 letters, digits, '_', '.', '-'
+    #[arg(value_parser = values::name)]
+    name: String,
+    /// What it is made of
+    #[arg(long, value_enum, default_value = "bridge")]
+    kind: Kind,
+    /// Subnet, at most one of each family [default: the next free ones of both pools]
+    #[arg(long = "subnet", value_name = "CIDR")]
+    subnets: Vec<IpNet>,
+    /// The node's address in a subnet, or none at all [default: the first of each subnet]
+    #[arg(long = "gateway", value_name = "IP|none", value_parser = values::gateway)]
+    gateways: Vec<Gateway>,
+    /// Give addresses out of this part of a subnet only
+    #[arg(long, value_name = "CIDR")]
+    ip_range: Option<IpNet>,
+    /// No way to the outside
+    #[arg(long)]
+    internal: bool,
+    /// Leave the node with the endpoints' own addresses
+    #[arg(long)]
+    no_masquerade: bool,
+    /// May talk to other networks that say so too
+    #[arg(long)]
+    no_isolation: bool,
+    /// MTU in bytes [default: the uplink's]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Label, repeatable
+    #[arg(long = "label", value_name = "K=V", value_parser = values::label)]
+    labels: Vec<(String, String)>,
+}
+
+impl Create {
+    fn request(self) -> Result<NetworkCreate, Usage> {
+        let no_gateway = self.gateways.contains(&Gateway::None);
+        let gateways: Vec<_> = self
+            .gateways
+            .iter()
+            .filter_map(|g| match g {
+                Gateway::Ip(ip) => Some(*ip),
+                Gateway::None => None,
+            })
+            .collect();
+        if no_gateway && !gateways.is_empty() {
+            return Err(Usage(
+                "--gateway none excludes gateway addresses: give one or the other".into(),
+            ));
+        }
+        Ok(NetworkCreate {
+            name: self.name,
+            kind: match self.kind {
+                Kind::Bridge => NetworkKind::Bridge,
+            },
+            subnets: self.subnets,
+            gateways: (!gateways.is_empty()).then_some(gateways),
+            no_gateway,
+            ip_range: self.ip_range,
+            internal: self.internal,
+            no_masquerade: self.no_masquerade,
+            no_isolation: self.no_isolation,
+            mtu: self.mtu,
+            labels: self.labels.into_iter().collect(),
+            owner: Some("cli".into()),
+        })
+    }
+}
+
+/// Runs a verb on networks.
+pub async fn run(verb: Network, ctx: &Context) -> Outcome {
+    match verb {
+        Network::Create(create) => {
+            let network = ctx.client.network_create(&create.request()?).await?;
+            ctx.out.show(&network, |n| n.name.clone())?;
+        }
+        Network::Ls => ctx
+            .out
+            .show(&ctx.client.networks().await?, |all| lines(all))?,
+        Network::Inspect { name } => ctx.out.show(&ctx.client.network(&name).await?, one)?,
+        Network::Rm { name } => ctx.client.network_remove(&name).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn outside(n: &Object) -> &'static str {
+    match (n.gateways.is_empty(), n.internal, n.masquerade) {
+        (true, _, _) | (_, true, _) => "no",
+        (_, _, true) => "masquerade",
+        (_, _, false) => "routed",
+    }
+}
+
+fn lines(networks: &[Object]) -> String {
+    table(
+        &[
+            "NAME",
+            "SUBNETS",
+            "GATEWAYS",
+            "OUTSIDE",
+            "MTU",
+            "DEVICE",
+            "ENDPOINTS",
+            "OWNER",
+        ],
+        &[4, 6],
+        networks.iter().map(|n| {
+            vec![
+                n.name.clone(),
+                list(&n.subnets),
+                list(&n.gateways),
+                outside(n).into(),
+                n.mtu.to_string(),
+                n.device.clone().unwrap_or_else(|| "-".into()),
+                n.endpoints.to_string(),
+                n.owner.clone(),
+            ]
+        }),
+    )
+}
+
+fn one(n: &Object) -> String {
+    fields([
+        ("name", n.name.clone()),
+        ("id", n.id.to_string()),
+        ("kind", format!("{:?}", n.kind).to_lowercase()),
+        ("subnets", list(&n.subnets)),
+        ("gateways", list(&n.gateways)),
+        ("ip range", list(n.ip_range)),
+        ("outside", outside(n).into()),
+        ("isolated", yes(n.isolation)),
+        ("mtu", n.mtu.to_string()),
+        ("device", list(&n.device)),
+        ("gateway mac", list(&n.gateway_mac)),
+        ("endpoints", n.endpoints.to_string()),
+        ("labels", labels(&n.labels)),
+        ("owner", n.owner.clone()),
+    ])
+}
