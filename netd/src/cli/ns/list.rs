@@ -104,6 +104,8 @@ fn show(lines: &[Line]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use netd_api::{EndpointState, Labels};
+
     use super::*;
 
     #[test]
@@ -118,6 +120,54 @@ mod tests {
         assert_eq!((lines[1].name.as_str(), lines[1].inode), ("b", None));
         assert!(show(&lines).contains("stale"));
         assert!(named(&dir.path().join("missing")).unwrap().is_empty());
+    }
+
+    fn endpoint(name: &str, target: &str) -> Endpoint {
+        Endpoint {
+            id: "0a1b2c3d4e5f".into(),
+            number: 1,
+            name: name.into(),
+            network: "web".into(),
+            target: target.into(),
+            ifname: "eth0".into(),
+            device: "nde".into(),
+            ifindex: 7,
+            mac: "02:00:00:00:00:07".into(),
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            state: EndpointState::Bound,
+            published: Vec::new(),
+            labels: Labels::default(),
+            owner: "cli".into(),
+        }
+    }
+
+    #[test]
+    fn endpoints_are_found_by_the_namespace_whichever_way_they_name_it() {
+        let line = |name: &str, inode| Line {
+            name: name.into(),
+            inode,
+            endpoints: None,
+            identity: inode.map(|i| (4, i)),
+        };
+        let mut lines = [
+            line("box", Some(1)),
+            line("empty", Some(2)),
+            line("stale", None),
+        ];
+        let endpoints = [
+            endpoint("a", "box"),
+            endpoint("b", "pid:7"),
+            endpoint("c", "gone"),
+        ];
+        place(&mut lines, &endpoints, |target| {
+            (target != "gone").then_some((4, 1))
+        });
+        let names: Vec<_> = lines.iter().map(|l| l.endpoints.clone().unwrap()).collect();
+        assert_eq!(
+            names,
+            [vec!["a".to_owned(), "b".to_owned()], vec![], vec![]]
+        );
     }
 
     #[test]

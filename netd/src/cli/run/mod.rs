@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use netd_api::{Attach, Client, PublishSpec};
 
@@ -23,7 +23,7 @@ use signals::{Blocked, Event, Signals};
 const OWNER: &str = "run";
 
 /// A daemon that does not answer must not keep this process for ever once the command has ended.
-const TEARDOWN: Duration = Duration::from_secs(15);
+const TEARDOWN: Duration = Duration::from_secs(10);
 
 /// `netd run`.
 #[derive(Debug, Args)]
@@ -195,7 +195,9 @@ async fn detach(client: &Client, target: &str) -> anyhow::Result<()> {
     };
     tokio::time::timeout(TEARDOWN, work)
         .await
-        .context("the daemon does not answer, endpoints may be left: see `netd endpoint ls`")?
+        .unwrap_or_else(|_| {
+            bail!("the daemon does not answer, endpoints may be left: see `netd endpoint ls`")
+        })
 }
 
 #[cfg(test)]
