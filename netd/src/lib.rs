@@ -11,9 +11,13 @@
 //! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
 //! | `store` | the embedded store | redb |
 
+pub mod api;
+pub mod apply;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod datapath;
 pub mod model;
+pub mod net;
 pub mod plan;
 pub mod store;

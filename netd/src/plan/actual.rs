@@ -86,6 +86,8 @@ pub struct Actual {
     pub segments: BTreeMap<u32, Vec<Target>>,
     /// `PUBLISH`.
     pub published: BTreeMap<PublishId, Publish>,
+    /// Devices a step of this settling failed on: not tried again until the next one.
+    pub failed: BTreeSet<String>,
 }
 
 impl Actual {

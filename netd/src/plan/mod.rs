@@ -173,12 +173,16 @@ fn makes(desired: &Desired, actual: &Actual, scope: Scope) -> Vec<Step> {
             continue;
         }
         let whole = |name: &str| actual.devices.get(name).is_some_and(|d| d.configured);
+        if actual.failed.contains(&network.outer()) {
+            continue;
+        }
         if !whole(&network.outer()) || !whole(&network.inner()) {
             steps.push(Step::MakeGateway(gateway(network)));
         }
     }
     for endpoint in desired.endpoints.values() {
-        let there = actual.devices.contains_key(&endpoint.device());
+        let device = endpoint.device();
+        let there = actual.devices.contains_key(&device) || actual.failed.contains(&device);
         // An endpoint that was whole and lost its device is gone: making a second one is not ours.
         if in_scope(scope, endpoint.network) && !there && !endpoint.made {
             steps.extend(endpoint_plan(desired, endpoint).map(Step::MakeEndpoint));

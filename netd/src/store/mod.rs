@@ -20,6 +20,8 @@ const ENDPOINTS: TableDefinition<u32, &[u8]> = TableDefinition::new("endpoints")
 const PUBLISHES: TableDefinition<u32, &[u8]> = TableDefinition::new("publishes");
 /// Name of the database in the state directory.
 const FILE: &str = "netd.redb";
+/// Name of the file whose flock says that the directory is in use.
+const LOCK: &str = "lock";
 /// Bytes of redb's page cache: the state of a node is small.
 const CACHE: usize = 1 << 20;
 
@@ -234,10 +236,18 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 impl Store {
+    /// Names of all its files.
+    pub const FILES: [&str; 2] = [FILE, LOCK];
+
+    /// Whether a directory has a store.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(FILE).exists()
+    }
+
     /// Opens or makes the store of an instance in a state directory that exists, and reads it.
     /// `ula` is kept as the IPv6 default pool when the store is new.
     pub fn open(dir: &Path, instance: &str, ula: Ipv6Net) -> Result<(Self, Desired), StoreError> {
-        let lock = private_file(&dir.join("lock"))?;
+        let lock = private_file(&dir.join(LOCK))?;
         // SAFETY: flock on a descriptor this function owns; no memory is involved.
         if unsafe {
             libc::flock(

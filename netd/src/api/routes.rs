@@ -1,0 +1,168 @@
+//! The calls of the API, one line each: path, body and query in, the core's answer out.
+
+use axum::extract::{Path, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use netd_api::{
+    Attach, Endpoint, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network, NetworkCreate,
+    PublishSpec, Published, StatLine, Status,
+};
+use serde::Deserialize;
+
+use super::answer::{Body, Params, Refusal};
+use crate::daemon::Handle;
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct InNetwork {
+    network: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OfEndpoint {
+    endpoint: Option<String>,
+}
+
+/// All calls.
+pub fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/stats", get(stats))
+        .route("/v1/networks", get(networks).post(create_network))
+        .route("/v1/networks/{name}", get(network).delete(remove_network))
+        .route("/v1/endpoints", get(endpoints).post(attach))
+        .route("/v1/endpoints/{ep}", get(endpoint).delete(detach))
+        .route("/v1/endpoints/{ep}/publish", post(publish))
+        .route("/v1/published", get(published))
+        .route("/v1/unpublish", post(unpublish))
+        .route("/v1/flows", get(flows).delete(flush_flows))
+        .route("/v1/fdb", get(fdb))
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
+        .with_state(handle)
+}
+
+async fn no_path(uri: Uri) -> Refusal {
+    Refusal::no_route(
+        StatusCode::NOT_FOUND,
+        format!("there is no call {}", uri.path()),
+    )
+}
+
+async fn no_method(method: Method, uri: Uri) -> Refusal {
+    let line = format!("{} does not take {method}", uri.path());
+    Refusal::no_route(StatusCode::METHOD_NOT_ALLOWED, line)
+}
+
+async fn status(State(h): State<Handle>) -> Answer<Status> {
+    Ok(Json(h.call(|core| core.status()).await?))
+}
+
+async fn stats(State(h): State<Handle>) -> Answer<Vec<StatLine>> {
+    Ok(Json(h.call(|core| core.stats()).await?))
+}
+
+async fn networks(State(h): State<Handle>) -> Answer<Vec<Network>> {
+    Ok(Json(h.call(|core| Ok(core.list_networks())).await?))
+}
+
+async fn create_network(
+    State(h): State<Handle>,
+    Body(request): Body<NetworkCreate>,
+) -> Answer<Network> {
+    Ok(Json(
+        h.call(move |core| core.create_network(&request)).await?,
+    ))
+}
+
+async fn network(State(h): State<Handle>, Path(name): Path<String>) -> Answer<Network> {
+    Ok(Json(h.call(move |core| core.get_network(&name)).await?))
+}
+
+async fn remove_network(
+    State(h): State<Handle>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    h.call(move |core| core.remove_network(&name)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn endpoints(State(h): State<Handle>) -> Answer<Vec<Endpoint>> {
+    Ok(Json(h.call(|core| Ok(core.list_endpoints())).await?))
+}
+
+async fn attach(State(h): State<Handle>, Body(request): Body<Attach>) -> Answer<Endpoint> {
+    Ok(Json(h.call(move |core| core.attach(&request)).await?))
+}
+
+async fn endpoint(
+    State(h): State<Handle>,
+    Path(ep): Path<String>,
+    Params(on): Params<InNetwork>,
+) -> Answer<Endpoint> {
+    Ok(Json(
+        h.call(move |core| core.get_endpoint(&ep, on.network.as_deref()))
+            .await?,
+    ))
+}
+
+async fn detach(
+    State(h): State<Handle>,
+    Path(ep): Path<String>,
+    Params(on): Params<InNetwork>,
+) -> Result<StatusCode, Refusal> {
+    h.call(move |core| core.detach(&ep, on.network.as_deref()))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn publish(
+    State(h): State<Handle>,
+    Path(ep): Path<String>,
+    Body(specs): Body<Vec<PublishSpec>>,
+) -> Answer<Vec<Published>> {
+    Ok(Json(h.call(move |core| core.publish(&ep, &specs)).await?))
+}
+
+async fn published(
+    State(h): State<Handle>,
+    Params(of): Params<OfEndpoint>,
+) -> Answer<Vec<Published>> {
+    Ok(Json(
+        h.call(move |core| core.list_published(of.endpoint.as_deref()))
+            .await?,
+    ))
+}
+
+async fn unpublish(
+    State(h): State<Handle>,
+    Body(hosts): Body<Vec<HostSpec>>,
+) -> Result<StatusCode, Refusal> {
+    h.call(move |core| core.unpublish(&hosts)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn flows(
+    State(h): State<Handle>,
+    Params(filter): Params<FlowFilter>,
+) -> Answer<Vec<FlowLine>> {
+    Ok(Json(h.call(move |core| core.list_flows(&filter)).await?))
+}
+
+async fn flush_flows(
+    State(h): State<Handle>,
+    Params(filter): Params<FlowFilter>,
+) -> Answer<Flushed> {
+    Ok(Json(h.call(move |core| core.flush_flows(&filter)).await?))
+}
+
+async fn fdb(State(h): State<Handle>, Params(on): Params<InNetwork>) -> Answer<Vec<FdbLine>> {
+    Ok(Json(
+        h.call(move |core| core.list_fdb(on.network.as_deref()))
+            .await?,
+    ))
+}

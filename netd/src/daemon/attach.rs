@@ -1,0 +1,99 @@
+//! Attaching and detaching endpoints.
+
+use netd_api::{Attach, Endpoint as ApiEndpoint};
+
+use super::core::Core;
+use super::error::Result;
+use crate::model::attach::{self, Target};
+use crate::model::{Change, Key, Netns, Object};
+use crate::net::{NetError, NetnsFile, inside, ports};
+use crate::plan::Scope;
+
+impl Core {
+    /// Attaches a workload: when this returns, traffic flows and the endpoint is stored.
+    pub fn attach(&mut self, request: &Attach) -> Result<ApiEndpoint> {
+        attach::check(&self.desired, request)?;
+        let ns = NetnsFile::open(&request.target)?;
+        self.wait_for_leaving(ns.id);
+        let ifname = inside::free_device(&ns, request.ifname.as_deref())?;
+        let target = Target {
+            netns: ns.id,
+            ifname,
+        };
+        let mut endpoint = attach::build(&self.desired, request, &target, &self.free_id()?)?;
+        drop(ns);
+        endpoint.number = self.desired.take_number();
+        let mut put = self.resolve_publishes(&endpoint, &request.publish)?;
+        let number = endpoint.number;
+        let scope = Scope::Network(endpoint.network);
+        put.insert(0, Object::Endpoint(endpoint));
+        self.transact(
+            Change {
+                put,
+                remove: vec![],
+            },
+            scope,
+        )?;
+        self.note_made(number);
+        let shown = self.show_endpoint(&self.desired.endpoints[&number]);
+        let addresses: Vec<String> = shown.addresses.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            "endpoint {} ({}) attached: {} in {} on network {}, {}",
+            shown.name,
+            shown.id,
+            shown.ifname,
+            shown.target,
+            shown.network,
+            addresses.join(" ")
+        );
+        Ok(shown)
+    }
+
+    /// Detaches an endpoint: nothing reaches it any more when this returns; its device goes a
+    /// moment later.
+    pub fn detach(&mut self, text: &str, network: Option<&str>) -> Result<()> {
+        let endpoint = self.desired.endpoint(text, network)?.clone();
+        let device = self.actual.ifindex(&endpoint.device());
+        let mut remove: Vec<Key> = self
+            .desired
+            .publishes_of(endpoint.number)
+            .map(|p| Key::Publish(p.number))
+            .collect();
+        remove.push(Key::Endpoint(endpoint.number));
+        self.remove(
+            Change {
+                put: vec![],
+                remove,
+            },
+            Scope::Network(endpoint.network),
+        )?;
+        if device != 0 {
+            self.leaving.push((endpoint.netns, device));
+        }
+        tracing::info!("endpoint {} ({}) detached", endpoint.name, endpoint.id);
+        Ok(())
+    }
+
+    /// The device names of a namespace are free again only when the kernel is done with the devices
+    /// that leave it.
+    fn wait_for_leaving(&mut self, ns: Netns) {
+        let reaper = &self.node.reaper;
+        self.leaving.retain(|(_, ifindex)| reaper.has(*ifindex));
+        if self.leaving.iter().any(|(leaving, _)| *leaving == ns) {
+            reaper.wait();
+            self.leaving.clear();
+        }
+    }
+
+    fn free_id(&self) -> Result<String> {
+        loop {
+            let bytes = ports::random::<6>().map_err(|e| NetError::io("no random bytes", e))?;
+            let id = bytes
+                .iter()
+                .fold(String::new(), |text, b| format!("{text}{b:02x}"));
+            if self.desired.endpoints.values().all(|e| e.id != id) {
+                return Ok(id);
+            }
+        }
+    }
+}

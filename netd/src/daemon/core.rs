@@ -1,0 +1,178 @@
+//! The state, and the one thread that owns it. Every request is a closure sent to that thread, so
+//! changes come one after the other and nothing needs a lock.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio::sync::oneshot;
+
+use super::error::{Result, ServiceError};
+use super::uplink::Uplink;
+use crate::apply::{self, Mode, Node};
+use crate::config::Settings;
+use crate::model::{Change, Desired, Netns, Object};
+use crate::plan::{Actual, Scope};
+use crate::store::Store;
+
+/// The state.
+pub struct Core {
+    pub(super) settings: Settings,
+    pub(super) desired: Desired,
+    pub(super) actual: Actual,
+    pub(super) node: Node,
+    pub(super) store: Store,
+    /// Uplinks in use by ifindex.
+    pub(super) uplinks: BTreeMap<u32, Uplink>,
+    /// What is not as it should be, by subject.
+    pub(super) problems: BTreeMap<String, String>,
+    /// Devices inside namespaces that are about to be deleted: (namespace, node-side ifindex).
+    pub(super) leaving: Vec<(Netns, u32)>,
+    pub(super) started: Instant,
+}
+
+type Job = Box<dyn FnOnce(&mut Core) + Send>;
+
+/// Sends requests to the core's thread.
+#[derive(Clone)]
+pub struct Handle {
+    jobs: mpsc::Sender<Option<Job>>,
+    log: Option<std::os::fd::RawFd>,
+}
+
+impl Handle {
+    /// Runs a request in the core's thread.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (tell, told) = oneshot::channel();
+        let job: Job = Box::new(move |core| {
+            // Nobody may be waiting any more; the request counts all the same.
+            let _ = tell.send(request(core));
+        });
+        let sent = self.jobs.send(Some(job)).is_ok();
+        let ended = || ServiceError::node("the daemon is stopping");
+        if !sent {
+            return Err(ended());
+        }
+        told.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Runs something in the core's thread, some time.
+    pub fn post(&self, job: impl FnOnce(&mut Core) + Send + 'static) {
+        // The core is gone only while the daemon stops: then there is nothing to do any more.
+        let _ = self.jobs.send(Some(Box::new(job)));
+    }
+
+    /// Readable when the programs have written log lines.
+    pub fn log_fd(&self) -> Option<std::os::fd::RawFd> {
+        self.log
+    }
+
+    /// Ends the thread after the requests sent so far.
+    pub async fn close(self) {
+        let (tell, told) = oneshot::channel::<()>();
+        self.post(move |_| drop(tell));
+        let _ = self.jobs.send(None);
+        let _ = told.await;
+    }
+}
+
+/// Starts the thread; the receiver ends with it.
+pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Receiver<()>)> {
+    let (jobs, inbox) = mpsc::channel::<Option<Job>>();
+    let (ready, started) = oneshot::channel();
+    let (alive, ended) = oneshot::channel::<()>();
+    std::thread::Builder::new()
+        .name("core".into())
+        .spawn(move || {
+            let _alive = alive;
+            let mut core = match Core::open(settings) {
+                Ok(core) => core,
+                Err(e) => {
+                    let _ = ready.send(Err(e));
+                    return;
+                }
+            };
+            let _ = ready.send(Ok(core.node.datapath.log_fd()));
+            while let Ok(Some(job)) = inbox.recv() {
+                job(&mut core);
+            }
+        })
+        .context("cannot start a thread")?;
+    let log = started.await.context("the core thread ended")??;
+    Ok((Handle { jobs, log }, ended))
+}
+
+impl Core {
+    /// Stores a change and makes it real; on any failure nothing has changed. The store's fsync
+    /// runs beside the work on the node: should the machine die in between, the next start removes
+    /// what no record asks for.
+    pub(super) fn transact(&mut self, change: Change, scope: Scope) -> Result<()> {
+        let back = self.desired.apply(&change);
+        let pending = self.store.commit(change, self.desired.meta.next_number);
+        let settled = self.settle(scope, Mode::AllOrNothing);
+        let stored = pending.wait();
+        let error = match (settled, stored) {
+            (Ok(()), Ok(())) => return Ok(()),
+            (Err(e), stored) => {
+                self.desired.apply(&back);
+                if stored.is_ok() {
+                    self.store
+                        .commit(back, self.desired.meta.next_number)
+                        .wait()?;
+                }
+                e
+            }
+            (Ok(()), Err(e)) => {
+                self.desired.apply(&back);
+                self.settle_onward(scope);
+                e.into()
+            }
+        };
+        Err(error)
+    }
+
+    /// Stores a removal, then makes it real as far as it goes: what fails is tried again later.
+    pub(super) fn remove(&mut self, change: Change, scope: Scope) -> Result<()> {
+        let pending = self
+            .store
+            .commit(change.clone(), self.desired.meta.next_number);
+        pending.wait()?;
+        self.desired.apply(&change);
+        self.settle_onward(scope);
+        Ok(())
+    }
+
+    fn settle(&mut self, scope: Scope, mode: Mode) -> Result<()> {
+        apply::settle(&mut self.node, &self.desired, &mut self.actual, scope, mode)
+            .map_err(ServiceError::from)
+    }
+
+    /// Makes real what can be; the rest becomes a problem that `netd status` shows.
+    pub(super) fn settle_onward(&mut self, scope: Scope) {
+        let key = "state".to_owned();
+        match self.settle(scope, Mode::Onward) {
+            Ok(()) => drop(self.problems.remove(&key)),
+            Err(e) => {
+                tracing::warn!("{}", e.line);
+                self.problems.insert(key, e.line);
+            }
+        }
+    }
+
+    /// Remembers in the store that an endpoint is whole. It may be lost: the device tells it, too.
+    pub(super) fn note_made(&mut self, number: u32) {
+        if let Some(endpoint) = self.desired.endpoints.get_mut(&number) {
+            endpoint.made = true;
+            let put = vec![Object::Endpoint(endpoint.clone())];
+            let change = Change {
+                put,
+                remove: vec![],
+            };
+            drop(self.store.note(change, self.desired.meta.next_number));
+        }
+    }
+}

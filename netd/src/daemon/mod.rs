@@ -1,0 +1,98 @@
+//! The daemon: start, serve, stop.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`bpffs`] | a bpffs under the pin directory |
+//! | [`lock`] | one daemon per network namespace |
+//! | [`core`] | the state and its one thread: every change goes through it |
+//! | `start` | adopting what is there |
+//! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
+//! | `observe` | what is told about it |
+//! | [`cleanup`] | removing every trace |
+
+mod attach;
+pub mod bpffs;
+pub mod cleanup;
+pub mod core;
+pub mod error;
+pub mod lock;
+mod network;
+mod observe;
+mod publish;
+mod start;
+mod uplink;
+mod watch;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use self::core::Handle;
+pub use crate::config::DaemonOptions;
+
+/// Runs the daemon until SIGTERM or SIGINT. Traffic goes on when it returns.
+pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the daemon needs root: it makes devices and loads programs; run it with sudo");
+    }
+    let settings = options.settings()?;
+    log_to_stderr(settings.verbose);
+    // Signals are caught from here on: a stop during the start ends it in order, too.
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let _lock = lock::Lock::take(&settings.run_dir)?;
+    private_dir(&settings.state_dir)?;
+    private_dir(&settings.run_dir)?;
+    let run_dir = settings.run_dir.clone();
+    let (handle, ended) = core::spawn(settings).await?;
+    let server = crate::api::Server::bind(&run_dir)?;
+    let socket = server.path().to_owned();
+    tracing::info!("ready, API on {}", socket.display());
+    watch::spawn(&handle);
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM: stopping, traffic goes on"),
+        _ = int.recv() => tracing::info!("SIGINT: stopping, traffic goes on"),
+        result = server.serve(handle.clone()) => result.context("the API server ended")?,
+        _ = ended => bail!("the core thread ended"),
+    }
+    // A new daemon may listen on the same path already: only one's own socket is removed.
+    fs::remove_file(&socket)
+        .or_else(ignore_missing)
+        .context("cannot remove the socket")?;
+    handle.close().await;
+    Ok(())
+}
+
+fn ignore_missing(e: std::io::Error) -> std::io::Result<()> {
+    if e.kind() == std::io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(e)
+    }
+}
+
+/// Makes a directory only root may enter, or makes an existing one so.
+pub fn private_dir(dir: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
+        .with_context(|| format!("cannot make the directory {}", dir.display()))
+}
+
+fn log_to_stderr(verbose: bool) {
+    use tracing_subscriber::EnvFilter;
+    let default = if verbose { "info,netd=debug" } else { "info" };
+    let filter = EnvFilter::try_from_env("NETD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // Whoever embeds the daemon may have set up a log of its own: then that one is used.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+}

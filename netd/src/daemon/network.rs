@@ -1,0 +1,128 @@
+//! Creating and removing networks.
+
+use netd_api::{Network as ApiNetwork, NetworkCreate};
+
+use super::core::Core;
+use super::error::Result;
+use crate::model::network::{self, Context};
+use crate::model::subnet::Occupied;
+use crate::model::{Change, Key, ModelError, Object};
+use crate::net::events::is_made_name;
+use crate::net::{NetError, link, ports, route};
+use crate::plan::Scope;
+
+/// MTU where neither the request nor an uplink says one.
+const MTU: u32 = 1500;
+
+impl Core {
+    /// Creates a network, its gateway included.
+    pub fn create_network(&mut self, request: &NetworkCreate) -> Result<ApiNetwork> {
+        let node = self.occupied()?;
+        let mac = free_mac()?;
+        let mtu = self
+            .uplinks
+            .values()
+            .map(|u| u.row.mtu)
+            .min()
+            .unwrap_or(MTU);
+        let context = Context {
+            node: &node,
+            pools: &self.settings.pools,
+            mtu,
+            mac,
+        };
+        let mut record = network::build(&self.desired, &context, request)?;
+        record.number = self.desired.take_number();
+        let number = record.number;
+        let change = Change {
+            put: vec![Object::Network(record)],
+            remove: vec![],
+        };
+        self.transact(change, Scope::Network(number))?;
+        let shown = self.show_network(&self.desired.networks[&number]);
+        let subnets: Vec<String> = shown.subnets.iter().map(ToString::to_string).collect();
+        tracing::info!("network {} created: {}", shown.name, subnets.join(" "));
+        Ok(shown)
+    }
+
+    /// Removes a network that has no endpoints.
+    pub fn remove_network(&mut self, name: &str) -> Result<()> {
+        let network = self.desired.network(name)?;
+        let number = network.number;
+        let used: Vec<&str> = self
+            .desired
+            .endpoints_of(number)
+            .map(|e| e.name.as_str())
+            .collect();
+        if !used.is_empty() {
+            let list = used.join(", ");
+            return Err(ModelError::InUse {
+                network: name.into(),
+                list,
+            }
+            .into());
+        }
+        let change = Change {
+            put: vec![],
+            remove: vec![Key::Network(number)],
+        };
+        self.remove(change, Scope::Network(number))?;
+        tracing::info!("network {name} removed");
+        Ok(())
+    }
+
+    /// What the node's own addresses and routes occupy. Default routes do not count, nor do netd's
+    /// own devices.
+    fn occupied(&mut self) -> Result<Vec<Occupied>> {
+        let netlink = &mut self.node.netlink;
+        let links = link::all(netlink)?;
+        let addresses = route::addresses(netlink)?;
+        let routes = route::routes(netlink)?;
+        let name = |ifindex: u32| {
+            links
+                .iter()
+                .find(|l| l.ifindex == ifindex)
+                .map_or("?", |l| l.name.as_str())
+        };
+        let own = |ifindex: u32| is_made_name(name(ifindex));
+        let mut out = Vec::new();
+        for a in addresses.iter().filter(|a| !own(a.ifindex)) {
+            let what = format!("the node's address {} on {}", a.net, name(a.ifindex));
+            out.push(Occupied {
+                prefix: a.net.trunc(),
+                what,
+            });
+        }
+        for r in &routes {
+            let netds = !r.devices.is_empty() && r.devices.iter().all(|d| own(*d));
+            if r.to.prefix_len() == 0 || netds {
+                continue;
+            }
+            let by: Vec<&str> = r.devices.iter().map(|d| name(*d)).collect();
+            let by = if by.is_empty() {
+                "nowhere".into()
+            } else {
+                by.join(" and ")
+            };
+            let what = format!("the node's route to {} by {by}", r.to);
+            out.push(Occupied { prefix: r.to, what });
+        }
+        // IPv6 has link-local and multicast prefixes everywhere; no network may have those anyway.
+        out.retain(|o| !is_everywhere(o.prefix.addr()));
+        Ok(out)
+    }
+}
+
+fn is_everywhere(ip: std::net::IpAddr) -> bool {
+    match ip {
+        std::net::IpAddr::V4(_) => false,
+        std::net::IpAddr::V6(ip) => ip.is_multicast() || ip.is_unicast_link_local(),
+    }
+}
+
+/// A random MAC: locally administered, unicast.
+fn free_mac() -> Result<[u8; 6]> {
+    let mut mac = ports::random::<6>().map_err(|e| NetError::io("no random bytes", e))?;
+    mac[0] = mac[0] & 0xfc | 0x02;
+    Ok(mac)
+}

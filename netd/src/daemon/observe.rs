@@ -1,0 +1,347 @@
+//! What the daemon tells: objects as the API shows them, status, statistics, flows.
+
+use std::net::IpAddr;
+
+use netd_api::{
+    Endpoint as ApiEndpoint, EndpointState, FdbLine, FlowFilter, FlowLine, Flushed,
+    Network as ApiNetwork, Proto, Published, StatLine, Status, UplinkStatus,
+};
+use netd_common::maps::{FlowKind, HostKind};
+
+use super::core::Core;
+use super::error::Result;
+use crate::datapath::{AttachMode, FlowRecord};
+use crate::model::name::ShowMac;
+use crate::model::{Endpoint, Network, Publish};
+
+impl Core {
+    /// A network as the API shows it.
+    pub fn show_network(&self, n: &Network) -> ApiNetwork {
+        let gateway = n.has_gateway();
+        ApiNetwork {
+            id: n.number,
+            name: n.name.clone(),
+            kind: n.kind,
+            subnets: n.subnets.clone(),
+            gateways: n.gateways.clone(),
+            ip_range: n.ip_range,
+            internal: n.internal,
+            masquerade: n.masquerade,
+            isolation: n.isolation,
+            mtu: n.mtu,
+            device: gateway.then(|| n.outer()),
+            gateway_mac: gateway.then(|| ShowMac(n.gateway_mac).to_string()),
+            endpoints: self.desired.endpoints_of(n.number).count() as u32,
+            labels: n.labels.clone(),
+            owner: n.owner.clone(),
+        }
+    }
+
+    /// All networks, by name.
+    pub fn list_networks(&self) -> Vec<ApiNetwork> {
+        let mut all: Vec<_> = self
+            .desired
+            .networks
+            .values()
+            .map(|n| self.show_network(n))
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// One network.
+    pub fn get_network(&self, name: &str) -> Result<ApiNetwork> {
+        Ok(self.show_network(self.desired.network(name)?))
+    }
+
+    fn state(&self, e: &Endpoint) -> EndpointState {
+        match self.actual.devices.get(&e.device()) {
+            Some(d) if d.configured => EndpointState::Bound,
+            Some(_) => EndpointState::Present,
+            None if e.made => EndpointState::Gone,
+            None => EndpointState::Reserved,
+        }
+    }
+
+    fn network_name(&self, number: u32) -> &str {
+        self.desired
+            .networks
+            .get(&number)
+            .map_or("?", |n| n.name.as_str())
+    }
+
+    fn endpoint_name(&self, number: u32) -> Option<String> {
+        self.desired.endpoints.get(&number).map(|e| e.name.clone())
+    }
+
+    /// An endpoint as the API shows it.
+    pub fn show_endpoint(&self, e: &Endpoint) -> ApiEndpoint {
+        ApiEndpoint {
+            id: e.id.clone(),
+            number: e.number,
+            name: e.name.clone(),
+            network: self.network_name(e.network).to_owned(),
+            target: e.target.clone(),
+            ifname: e.ifname.clone(),
+            device: e.device(),
+            ifindex: self.actual.ifindex(&e.device()),
+            mac: ShowMac(e.mac).to_string(),
+            addresses: e.addresses.clone(),
+            gateways: e.gateways.clone(),
+            state: self.state(e),
+            published: self
+                .desired
+                .publishes_of(e.number)
+                .map(|p| self.show_publish(p))
+                .collect(),
+            labels: e.labels.clone(),
+            owner: e.owner.clone(),
+        }
+    }
+
+    /// All endpoints, by network and name.
+    pub fn list_endpoints(&self) -> Vec<ApiEndpoint> {
+        let mut all: Vec<_> = self
+            .desired
+            .endpoints
+            .values()
+            .map(|e| self.show_endpoint(e))
+            .collect();
+        all.sort_by(|a, b| (&a.network, &a.name).cmp(&(&b.network, &b.name)));
+        all
+    }
+
+    /// One endpoint.
+    pub fn get_endpoint(&self, text: &str, network: Option<&str>) -> Result<ApiEndpoint> {
+        Ok(self.show_endpoint(self.desired.endpoint(text, network)?))
+    }
+
+    /// A publish as the API shows it.
+    pub fn show_publish(&self, p: &Publish) -> Published {
+        let endpoint = self.desired.endpoints.get(&p.endpoint);
+        Published {
+            endpoint: endpoint.map(|e| e.name.clone()).unwrap_or_default(),
+            network: endpoint
+                .map_or("?", |e| self.network_name(e.network))
+                .to_owned(),
+            spec: p.spec,
+        }
+    }
+
+    /// Published ports, of one endpoint or of all, by protocol and port.
+    pub fn list_published(&self, endpoint: Option<&str>) -> Result<Vec<Published>> {
+        let only = endpoint
+            .map(|e| self.desired.endpoint(e, None))
+            .transpose()?
+            .map(|e| e.number);
+        let mine = |p: &&Publish| only.is_none_or(|n| p.endpoint == n);
+        let mut all: Vec<_> = self
+            .desired
+            .publishes
+            .values()
+            .filter(mine)
+            .map(|p| self.show_publish(p))
+            .collect();
+        all.sort_by_key(|p| {
+            (
+                p.spec.host.host_port,
+                p.spec.host.proto,
+                p.spec.host.host_ip,
+            )
+        });
+        Ok(all)
+    }
+
+    /// The daemon's status.
+    pub fn status(&mut self) -> Result<Status> {
+        let uplinks = self.uplinks.iter().map(|(ifindex, u)| UplinkStatus {
+            device: u.name.clone(),
+            ifindex: *ifindex,
+            v4: u.v4(),
+            v6: u.v6(),
+            xdp: u.xdp.name().to_owned(),
+            mtu: u.row.mtu,
+        });
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.settings.instance.clone(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            attach_mode: match self.node.datapath.attach_mode() {
+                AttachMode::Tcx => "tcx".into(),
+                AttachMode::Clsact => "clsact".into(),
+            },
+            run_dir: self.settings.run_dir.to_string_lossy().into_owned(),
+            state_dir: self.settings.state_dir.to_string_lossy().into_owned(),
+            bpf_dir: self.settings.bpf_dir.to_string_lossy().into_owned(),
+            uplinks: uplinks.collect(),
+            networks: self.desired.networks.len() as u32,
+            endpoints: self.desired.endpoints.len() as u32,
+            published: self.desired.publishes.len() as u32,
+            flows: self.node.datapath.flows()?.len() as u32,
+            problems: self.list_problems(),
+        })
+    }
+
+    fn list_problems(&self) -> Vec<String> {
+        let mut out: Vec<String> = self.problems.values().cloned().collect();
+        for name in &self.settings.uplinks {
+            if self.uplinks.values().all(|u| u.name != *name) {
+                out.push(format!("uplink {name} is not there"));
+            }
+        }
+        if self.uplinks.is_empty() && self.settings.uplinks.is_empty() {
+            out.push("no uplink: the node has no default route; add one or give --uplink".into());
+        }
+        let masked = |v4: bool| {
+            let of =
+                |n: &&Network| n.masquerade && n.subnets.iter().any(|s| s.addr().is_ipv4() == v4);
+            self.desired.networks.values().any(|n| of(&n))
+        };
+        for u in self.uplinks.values() {
+            for (family, has, v4) in [("IPv4", u.v4(), true), ("IPv6", u.v6(), false)] {
+                if has.is_none() && masked(v4) {
+                    out.push(format!(
+                        "uplink {} has no {family} address: no {family} goes outside by it",
+                        u.name
+                    ));
+                }
+            }
+        }
+        for e in self
+            .desired
+            .endpoints
+            .values()
+            .filter(|e| self.state(e) == EndpointState::Gone)
+        {
+            out.push(format!(
+                "endpoint {} is gone with its namespace or device: `netd detach {}`",
+                e.name, e.name
+            ));
+        }
+        out
+    }
+
+    /// Counters that are not zero.
+    pub fn stats(&self) -> Result<Vec<StatLine>> {
+        let lines =
+            self.node
+                .datapath
+                .stats()?
+                .into_iter()
+                .map(|(hook, reason, packets, bytes)| StatLine {
+                    hook: hook.name().to_owned(),
+                    verdict: if reason.is_some() { "drop" } else { "pass" }.to_owned(),
+                    reason: reason.map(|r| r.name().to_owned()),
+                    packets,
+                    bytes,
+                });
+        Ok(lines.collect())
+    }
+
+    /// Flows that fit a filter.
+    pub fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowLine>> {
+        let endpoint = self.filter_endpoint(filter)?;
+        let flows = self.node.datapath.flows()?;
+        let fit = flows.iter().filter(|f| fits(f, filter, endpoint));
+        Ok(fit.map(|f| self.show_flow(f)).collect())
+    }
+
+    /// Ends the flows that fit a filter.
+    pub fn flush_flows(&mut self, filter: &FlowFilter) -> Result<Flushed> {
+        let endpoint = self.filter_endpoint(filter)?;
+        let flows = self
+            .node
+            .datapath
+            .flows_remove(&|f| fits(f, filter, endpoint))?;
+        tracing::info!("{flows} flows flushed");
+        Ok(Flushed { flows })
+    }
+
+    fn filter_endpoint(&self, filter: &FlowFilter) -> Result<Option<u32>> {
+        let text = filter.endpoint.as_deref();
+        Ok(text
+            .map(|e| self.desired.endpoint(e, None))
+            .transpose()?
+            .map(|e| e.number))
+    }
+
+    fn show_flow(&self, f: &FlowRecord) -> FlowLine {
+        let kind = match f.kind {
+            FlowKind::Masquerade => "masquerade",
+            FlowKind::Publish => "publish",
+            FlowKind::Node => "node",
+            FlowKind::Forward => "forward",
+        };
+        FlowLine {
+            kind: kind.to_owned(),
+            proto: Proto::from_number(f.proto)
+                .map_or_else(|| f.proto.to_string(), |p| p.name().into()),
+            state: f.state.to_owned(),
+            endpoint: self.endpoint_name(f.endpoint),
+            src: f.src.0,
+            sport: f.src.1,
+            dst: f.dst.0,
+            dport: f.dst.1,
+            nat_src: f.nat_src.0,
+            nat_sport: f.nat_src.1,
+            nat_dst: f.nat_dst.0,
+            nat_dport: f.nat_dst.1,
+            packets: f.original.0,
+            bytes: f.original.1,
+            reply_packets: f.reply.0,
+            reply_bytes: f.reply.1,
+            idle_s: f.idle_ns / 1_000_000_000,
+            expires_s: f.expires_ns / 1_000_000_000,
+        }
+    }
+
+    /// Forwarding entries, of one network or of all.
+    pub fn list_fdb(&self, network: Option<&str>) -> Result<Vec<FdbLine>> {
+        let only = network
+            .map(|n| self.desired.network(n))
+            .transpose()?
+            .map(|n| n.number);
+        let device = |ifindex: u32| {
+            let found = self
+                .actual
+                .devices
+                .iter()
+                .find(|(_, d)| d.ifindex == ifindex);
+            found.map_or_else(|| format!("if{ifindex}"), |(name, _)| name.clone())
+        };
+        let entries = self.node.datapath.fdb()?.into_iter();
+        let mut lines: Vec<FdbLine> = entries
+            .filter(|(key, _)| only.is_none_or(|n| key.network == n))
+            .map(|(key, entry)| FdbLine {
+                network: self.network_name(key.network).to_owned(),
+                mac: ShowMac(key.mac).to_string(),
+                device: device(entry.device),
+                kind: match HostKind::from_code(entry.kind) {
+                    HostKind::Gateway => "gateway".into(),
+                    HostKind::Endpoint => "endpoint".into(),
+                },
+                endpoint: self.endpoint_name(entry.endpoint),
+                fixed: entry.fixed == 1,
+            })
+            .collect();
+        lines.sort_by(|a, b| (&a.network, &a.mac).cmp(&(&b.network, &b.mac)));
+        Ok(lines)
+    }
+}
+
+fn fits(f: &FlowRecord, filter: &FlowFilter, endpoint: Option<u32>) -> bool {
+    let is = |wanted: Option<IpAddr>, a: (IpAddr, u16), b: (IpAddr, u16)| {
+        wanted.is_none_or(|ip| a.0 == ip || b.0 == ip)
+    };
+    let ports = [f.src.1, f.dst.1, f.nat_src.1, f.nat_dst.1];
+    endpoint.is_none_or(|n| f.endpoint == n)
+        && filter.proto.is_none_or(|p| p.number() == f.proto)
+        && is(filter.src, f.src, f.nat_src)
+        && is(filter.dst, f.dst, f.nat_dst)
+        && filter.port.is_none_or(|p| ports.contains(&p))
+}

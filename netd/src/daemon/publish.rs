@@ -1,0 +1,177 @@
+//! Publishing and unpublishing ports.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+
+use netd_api::{HostSpec, Proto, PublishSpec, Published};
+
+use super::core::Core;
+use super::error::{Result, ServiceError};
+use crate::model::publish::{self, listen_on, overlaps};
+use crate::model::{Change, Endpoint, Key, ModelError, Object, Publish};
+use crate::net::{NetError, ports};
+use crate::plan::Scope;
+
+/// Where "any free port" is looked for: the dynamic ports (RFC 6335 section 6).
+const DYNAMIC: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+impl Core {
+    /// Publishes ports of an endpoint, all or none.
+    pub fn publish(&mut self, text: &str, specs: &[PublishSpec]) -> Result<Vec<Published>> {
+        let endpoint = self.desired.endpoint(text, None)?.clone();
+        let put = self.resolve_publishes(&endpoint, specs)?;
+        let numbers: Vec<u32> = put.iter().filter_map(number).collect();
+        self.transact(
+            Change {
+                put,
+                remove: vec![],
+            },
+            Scope::Network(endpoint.network),
+        )?;
+        let new = numbers.iter().filter_map(|n| self.desired.publishes.get(n));
+        let shown: Vec<Published> = new.map(|p| self.show_publish(p)).collect();
+        for p in &shown {
+            tracing::info!("published {} for endpoint {}", p.spec, p.endpoint);
+        }
+        Ok(shown)
+    }
+
+    /// Ends publishes, all or none.
+    pub fn unpublish(&mut self, hosts: &[HostSpec]) -> Result<()> {
+        let mut found = Vec::new();
+        for host in hosts {
+            let p = publish::find(&self.desired, host)?;
+            found.push((p.number, p.endpoint));
+        }
+        let networks: std::collections::BTreeSet<u32> = found
+            .iter()
+            .filter_map(|(_, e)| self.desired.endpoints.get(e).map(|e| e.network))
+            .collect();
+        let remove = found.iter().map(|(n, _)| Key::Publish(*n)).collect();
+        let scope = match networks.iter().collect::<Vec<_>>().as_slice() {
+            [one] => Scope::Network(**one),
+            _ => Scope::All,
+        };
+        self.remove(
+            Change {
+                put: vec![],
+                remove,
+            },
+            scope,
+        )?;
+        for host in hosts {
+            tracing::info!("unpublished {host}");
+        }
+        Ok(())
+    }
+
+    /// Checks specs, each also against the ones before it, and finds ports where any will do.
+    pub(super) fn resolve_publishes(
+        &mut self,
+        endpoint: &Endpoint,
+        specs: &[PublishSpec],
+    ) -> Result<Vec<Object>> {
+        let mut chosen: Vec<PublishSpec> = Vec::new();
+        for spec in specs {
+            publish::check(&self.desired, endpoint, spec)?;
+            let spec = if spec.host.host_port == 0 {
+                self.any_port(endpoint, spec, &chosen)?
+            } else {
+                if chosen.iter().any(|o| overlaps(&o.host, &spec.host)) {
+                    let why = "another port of the same request overlaps it".into();
+                    return Err(ModelError::Publish {
+                        spec: spec.to_string(),
+                        why,
+                    }
+                    .into());
+                }
+                for port in spec.host.host_port..=spec.host.host_end {
+                    probe(endpoint, &spec.host, port)?;
+                }
+                *spec
+            };
+            chosen.push(spec);
+        }
+        let records = chosen.into_iter().map(|spec| {
+            let number = self.desired.take_number();
+            Object::Publish(Publish {
+                number,
+                endpoint: endpoint.number,
+                spec,
+            })
+        });
+        Ok(records.collect())
+    }
+
+    fn any_port(
+        &self,
+        endpoint: &Endpoint,
+        spec: &PublishSpec,
+        chosen: &[PublishSpec],
+    ) -> Result<PublishSpec> {
+        let random = ports::random::<2>().map_err(|e| NetError::io("no random bytes", e))?;
+        let (first, count) = (*DYNAMIC.start(), DYNAMIC.end() - DYNAMIC.start() + 1);
+        let start = u16::from_ne_bytes(random) % count;
+        for i in 0..count {
+            let port = first + (start + i) % count;
+            let host = HostSpec {
+                host_port: port,
+                host_end: port,
+                ..spec.host
+            };
+            let taken = publish::taken_by(&self.desired, &host).is_some()
+                || chosen.iter().any(|o| overlaps(&o.host, &host));
+            if !taken && probe(endpoint, &host, port).is_ok() {
+                return Ok(PublishSpec { host, ..*spec });
+            }
+        }
+        Err(ServiceError::conflict(format!(
+            "cannot publish {spec}: no port is free"
+        )))
+    }
+}
+
+fn number(object: &Object) -> Option<u32> {
+    match object {
+        Object::Publish(p) => Some(p.number),
+        Object::Network(_) | Object::Endpoint(_) => None,
+    }
+}
+
+/// Checks that no process of the node has a port, on every address it would be published on.
+fn probe(endpoint: &Endpoint, host: &HostSpec, port: u16) -> Result<()> {
+    let udp = host.proto == Proto::Udp;
+    for ip in listen_on(endpoint, host) {
+        let Err(e) = ports::probe(udp, ip, port) else {
+            continue;
+        };
+        let proto = host.proto;
+        return Err(match e.kind() {
+            ErrorKind::AddrInUse => {
+                let who =
+                    ports::holder(udp, port).unwrap_or_else(|| "a process of the node".into());
+                let at = at(ip, port);
+                ServiceError::conflict(format!(
+                    "cannot publish {at}/{proto}: {who} has this port open on the node; choose another port or stop it"
+                ))
+            }
+            ErrorKind::AddrNotAvailable => ModelError::Publish {
+                spec: host.to_string(),
+                why: format!("{ip} is not an address of this node"),
+            }
+            .into(),
+            // A node without IPv6 has nobody there to ask for the port.
+            _ if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => continue,
+            _ => NetError::io(format!("cannot try port {port}/{proto} on {ip}"), e).into(),
+        });
+    }
+    Ok(())
+}
+
+fn at(ip: IpAddr, port: u16) -> String {
+    if ip.is_unspecified() {
+        format!("port {port}")
+    } else {
+        std::net::SocketAddr::new(ip, port).to_string()
+    }
+}

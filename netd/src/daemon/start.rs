@@ -1,0 +1,202 @@
+//! Starting: what is there is adopted, what is half-made is finished or removed.
+
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use anyhow::Context;
+use ipnet::Ipv6Net;
+use netd_common::maps::Target;
+
+use super::bpffs;
+use super::core::Core;
+use crate::apply::Node;
+use crate::config::{AttachChoice, Settings};
+use crate::datapath::{AttachMode, Datapath, Options};
+use crate::model::{Change, Key};
+use crate::net::events::is_made_name;
+use crate::net::link::{self, Link};
+use crate::net::reaper::Reaper;
+use crate::net::{Netlink, ports};
+use crate::plan::{Actual, Alias, Device, Scope};
+use crate::store::Store;
+
+impl Core {
+    /// Opens store and data path, and makes the node what the store says.
+    pub(super) fn open(settings: Settings) -> anyhow::Result<Self> {
+        bpffs::prepare(&settings.bpf_dir)?;
+        let (store, desired) = Store::open(&settings.state_dir, &settings.instance, random_ula()?)?;
+        let netlink = Netlink::open()?;
+        for uplink in &settings.uplinks {
+            link::must_ifindex(uplink).context("uplink")?;
+        }
+        let mut datapath = open_datapath(&settings)?;
+        datapath.deny_set(&settings.deny)?;
+        let node = Node {
+            instance: settings.instance.clone(),
+            netlink,
+            datapath,
+            reaper: Reaper::start()?,
+        };
+        let mut core = Self {
+            settings,
+            desired,
+            actual: Actual::default(),
+            node,
+            store,
+            uplinks: std::collections::BTreeMap::new(),
+            problems: std::collections::BTreeMap::new(),
+            leaving: Vec::new(),
+            started: std::time::Instant::now(),
+        };
+        core.actual = core.observe_node()?;
+        core.drop_half_made()?;
+        core.refresh_uplinks();
+        core.settle_onward(Scope::All);
+        core.adopt_whole();
+        tracing::info!(
+            networks = core.desired.networks.len(),
+            endpoints = core.desired.endpoints.len(),
+            published = core.desired.publishes.len(),
+            "instance {} on {} uplinks",
+            core.settings.instance,
+            core.uplinks.len()
+        );
+        Ok(core)
+    }
+
+    /// The devices of this instance among all devices.
+    pub(super) fn own_devices(&self, links: &[Link]) -> Vec<(String, Device)> {
+        let own = links.iter().filter_map(|l| {
+            let alias = Alias::parse(l.alias.as_deref()?, &self.settings.instance)?;
+            // A gateway's settings are not looked at one by one: it is brought into order.
+            let configured = matches!(alias, Alias::Endpoint(_));
+            Some((
+                l.name.clone(),
+                Device {
+                    ifindex: l.ifindex,
+                    alias,
+                    configured,
+                },
+            ))
+        });
+        own.collect()
+    }
+
+    fn observe_node(&mut self) -> anyhow::Result<Actual> {
+        let links = link::all(&mut self.node.netlink)?;
+        let dp = &self.node.datapath;
+        let mut actual = Actual {
+            devices: self.own_devices(&links).into_iter().collect(),
+            ports: dp.ports()?.into_iter().collect(),
+            hosts: dp.hosts()?.into_iter().collect(),
+            ..Actual::default()
+        };
+        let fdb = dp.fdb()?.into_iter().filter(|(_, entry)| entry.fixed == 1);
+        actual.fdb = fdb.map(|(k, v)| ((k.network, k.mac), v)).collect();
+        let published = dp.published()?.into_iter();
+        actual.published = published
+            .map(|(k, v)| ((k.addr, k.port.get(), k.proto), v))
+            .collect();
+        // Slots cannot be read back: as many unknown ones as the counts say.
+        for port in actual.ports.values() {
+            let unknown = Target { device: 0, kind: 0 };
+            let slots = actual.segments.entry(port.network).or_default();
+            slots.resize(slots.len().max(port.segment_ports as usize), unknown);
+        }
+        // Devices that stay are hooked again: that replaces their programs. What is left are pins
+        // of devices that are gone or nobody asks for.
+        let networks = self
+            .desired
+            .networks
+            .values()
+            .map(crate::model::Network::inner);
+        let endpoints = self
+            .desired
+            .endpoints
+            .values()
+            .map(crate::model::Endpoint::device);
+        let wanted: std::collections::BTreeSet<String> = networks.chain(endpoints).collect();
+        let stays = |d: &String| wanted.contains(d) && actual.devices.contains_key(d);
+        let stale = |d: &String| is_made_name(d) && !stays(d);
+        actual.hooked = dp.hooked()?.into_iter().filter(stale).collect();
+        Ok(actual)
+    }
+
+    /// An endpoint without device whose attach never came to its end was never answered for.
+    fn drop_half_made(&mut self) -> anyhow::Result<()> {
+        let gone =
+            |e: &&crate::model::Endpoint| !e.made && !self.actual.devices.contains_key(&e.device());
+        let half: Vec<u32> = self
+            .desired
+            .endpoints
+            .values()
+            .filter(gone)
+            .map(|e| e.number)
+            .collect();
+        if half.is_empty() {
+            return Ok(());
+        }
+        let mut remove = Vec::new();
+        for number in half {
+            remove.extend(
+                self.desired
+                    .publishes_of(number)
+                    .map(|p| Key::Publish(p.number)),
+            );
+            remove.push(Key::Endpoint(number));
+            tracing::info!("removing endpoint {number}: its attach was cut off");
+        }
+        let change = Change {
+            put: vec![],
+            remove,
+        };
+        self.store
+            .commit(change.clone(), self.desired.meta.next_number)
+            .wait()?;
+        self.desired.apply(&change);
+        Ok(())
+    }
+
+    fn adopt_whole(&mut self) {
+        let whole = |device: &str| {
+            self.actual
+                .devices
+                .get(device)
+                .is_some_and(|d| d.configured)
+        };
+        let new: Vec<u32> = self
+            .desired
+            .endpoints
+            .values()
+            .filter(|e| !e.made && whole(&e.device()))
+            .map(|e| e.number)
+            .collect();
+        for number in new {
+            self.note_made(number);
+        }
+    }
+}
+
+fn open_datapath(settings: &Settings) -> anyhow::Result<Datapath> {
+    let attach_mode = match settings.attach_mode {
+        AttachChoice::Auto => None,
+        AttachChoice::Tcx => Some(AttachMode::Tcx),
+        AttachChoice::Clsact => Some(AttachMode::Clsact),
+    };
+    let options = Options {
+        bpf_dir: Path::new(&settings.bpf_dir).to_owned(),
+        attach_mode,
+        verbose: settings.verbose,
+        flow_entries: settings.flow_entries,
+    };
+    Ok(Datapath::open(&options)?)
+}
+
+/// A random unique local /48 (RFC 4193 section 3.2).
+fn random_ula() -> anyhow::Result<Ipv6Net> {
+    let random = ports::random::<5>().context("no random bytes")?;
+    let mut bytes = [0; 16];
+    bytes[0] = 0xfd;
+    bytes[1..6].copy_from_slice(&random);
+    Ok(Ipv6Net::new(Ipv6Addr::from(bytes), 48)?)
+}

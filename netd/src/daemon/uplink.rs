@@ -1,0 +1,206 @@
+//! Uplinks: which devices lead outside, and with which addresses masqueraded traffic leaves.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netd_common::addr::Be16;
+use netd_common::maps::Uplink as Row;
+
+use super::core::Core;
+use super::error::Result;
+use crate::config::XdpChoice;
+use crate::datapath::XdpMode;
+use crate::net::events::is_made_name;
+use crate::net::link::Link;
+use crate::net::route::{Address, Route};
+use crate::net::{Netlink, link, route};
+
+/// The routing table default routes are looked for in.
+const MAIN: u32 = 254;
+/// Addresses of the outside that stand for "anywhere" when the kernel is asked for a source.
+const ANYWHERE_V4: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
+const ANYWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111);
+
+/// An uplink in use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uplink {
+    /// Device name.
+    pub name: String,
+    /// Its row.
+    pub row: Row,
+    /// How XDP is hooked.
+    pub xdp: XdpMode,
+}
+
+impl Uplink {
+    /// Source of masqueraded IPv4.
+    pub fn v4(&self) -> Option<IpAddr> {
+        Some(IpAddr::from(self.row.v4)).filter(|ip| !ip.is_unspecified())
+    }
+
+    /// Source of masqueraded IPv6.
+    pub fn v6(&self) -> Option<IpAddr> {
+        Some(IpAddr::from(self.row.v6)).filter(|ip| !ip.is_unspecified())
+    }
+}
+
+impl Core {
+    /// Brings hooks and rows of the uplinks up to what the node has now; what fails is a problem.
+    pub(super) fn refresh_uplinks(&mut self) {
+        match self.try_refresh_uplinks() {
+            Ok(()) => drop(self.problems.remove("uplinks")),
+            Err(e) => {
+                tracing::warn!("uplinks: {}", e.line);
+                self.problems
+                    .insert("uplinks".into(), format!("uplinks: {}", e.line));
+            }
+        }
+    }
+
+    fn try_refresh_uplinks(&mut self) -> Result<()> {
+        let netlink = &mut self.node.netlink;
+        let links = link::all(netlink)?;
+        let addresses = route::addresses(netlink)?;
+        let routes = route::routes(netlink)?;
+        let wanted = self.wanted_uplinks(&links, &routes);
+        let stale: Vec<u32> = self
+            .uplinks
+            .keys()
+            .copied()
+            .filter(|i| wanted.iter().all(|l| l.ifindex != *i))
+            .collect();
+        for ifindex in stale {
+            self.drop_uplink(ifindex, &wanted)?;
+        }
+        // Rows and hooks a former daemon left for devices that are no uplinks any more.
+        for (ifindex, _) in self.node.datapath.uplinks()? {
+            if wanted.iter().all(|l| l.ifindex != ifindex) {
+                self.node.datapath.uplink_remove(ifindex)?;
+            }
+        }
+        let hooked = self.node.datapath.hooked()?;
+        for name in hooked.iter().filter(|d| !is_made_name(d)) {
+            if wanted.iter().all(|l| l.name != *name) {
+                self.node.datapath.unhook(name)?;
+            }
+        }
+        for link in &wanted {
+            self.use_uplink(link, &addresses)?;
+        }
+        Ok(())
+    }
+
+    /// The devices asked for, else those of the default routes. While there is no default route at
+    /// all the uplinks stay what they were: it may be back in a moment.
+    fn wanted_uplinks(&self, links: &[Link], routes: &[Route]) -> Vec<Link> {
+        let usable = |l: &&Link| !l.loopback && !is_made_name(&l.name);
+        let links = links.iter().filter(usable);
+        if !self.settings.uplinks.is_empty() {
+            return links
+                .filter(|l| self.settings.uplinks.contains(&l.name))
+                .cloned()
+                .collect();
+        }
+        let defaults = routes
+            .iter()
+            .filter(|r| r.to.prefix_len() == 0 && r.table == MAIN);
+        let mut devices: BTreeSet<u32> = defaults.flat_map(|r| r.devices.iter().copied()).collect();
+        if devices.is_empty() {
+            devices = self.uplinks.keys().copied().collect();
+        }
+        links
+            .filter(|l| devices.contains(&l.ifindex))
+            .cloned()
+            .collect()
+    }
+
+    fn drop_uplink(&mut self, ifindex: u32, wanted: &[Link]) -> Result<()> {
+        let Some(uplink) = self.uplinks.remove(&ifindex) else {
+            return Ok(());
+        };
+        tracing::info!("uplink {} is no uplink any more", uplink.name);
+        self.node.datapath.uplink_remove(ifindex)?;
+        // A device that was made anew under the same name is hooked a moment later.
+        if wanted.iter().all(|l| l.name != uplink.name) {
+            self.node.datapath.unhook(&uplink.name)?;
+        }
+        Ok(())
+    }
+
+    fn use_uplink(&mut self, link: &Link, addresses: &[Address]) -> Result<()> {
+        let netlink = &mut self.node.netlink;
+        let v4 = source(netlink, ANYWHERE_V4.into(), link.ifindex, addresses)?;
+        let v6 = source(netlink, ANYWHERE_V6.into(), link.ifindex, addresses)?;
+        let (first, last) = self.settings.masquerade_ports;
+        let row = Row {
+            v4: match v4 {
+                Some(IpAddr::V4(ip)) => ip.octets(),
+                _ => [0; 4],
+            },
+            v6: match v6 {
+                Some(IpAddr::V6(ip)) => ip.octets(),
+                _ => [0; 16],
+            },
+            port_min: Be16::new(first),
+            port_max: Be16::new(last),
+            mtu: link.mtu,
+        };
+        let known = self.uplinks.get(&link.ifindex);
+        if known.is_some_and(|u| u.row == row && u.name == link.name) {
+            return Ok(());
+        }
+        let renamed = known.is_some_and(|u| u.name != link.name);
+        let known_xdp = known.map(|u| u.xdp).filter(|_| !renamed);
+        self.node.datapath.uplink_set(link.ifindex, &row)?;
+        let xdp = match known_xdp {
+            Some(xdp) => xdp,
+            None => self.node.datapath.hook_uplink(&link.name, self.xdp())?,
+        };
+        let uplink = Uplink {
+            name: link.name.clone(),
+            row,
+            xdp,
+        };
+        let show = |ip: Option<IpAddr>| ip.map_or("none".into(), |ip| ip.to_string());
+        tracing::info!(
+            "uplink {}: IPv4 {}, IPv6 {}, MTU {}, XDP {}",
+            link.name,
+            show(uplink.v4()),
+            show(uplink.v6()),
+            link.mtu,
+            xdp.name()
+        );
+        self.uplinks.insert(link.ifindex, uplink);
+        Ok(())
+    }
+
+    fn xdp(&self) -> Option<XdpMode> {
+        match self.settings.xdp {
+            XdpChoice::Auto => None,
+            XdpChoice::Native => Some(XdpMode::Native),
+            XdpChoice::Generic => Some(XdpMode::Generic),
+            XdpChoice::Off => Some(XdpMode::Off),
+        }
+    }
+}
+
+/// The address the kernel would take as source to the outside by a device, as long as it is a
+/// usable one of that device; else the first usable one.
+fn source(
+    netlink: &mut Netlink,
+    to: IpAddr,
+    ifindex: u32,
+    addresses: &[Address],
+) -> Result<Option<IpAddr>> {
+    let family = |a: &&Address| a.net.addr().is_ipv4() == to.is_ipv4();
+    let usable: Vec<IpAddr> = addresses
+        .iter()
+        .filter(|a| a.ifindex == ifindex && a.usable)
+        .filter(family)
+        .map(|a| a.net.addr())
+        .collect();
+    let chosen = route::source(netlink, to, ifindex)?;
+    Ok(chosen
+        .filter(|ip| usable.contains(ip))
+        .or_else(|| usable.first().copied()))
+}

@@ -1,0 +1,158 @@
+//! What the daemon does without being asked: it follows the node's devices, ends expired flows and
+//! passes the programs' log lines on.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::core::{Core, Handle};
+use crate::net::events::{self, Changes};
+use crate::net::link;
+use crate::plan::Scope;
+
+/// How often expired flows are looked for.
+const COLLECT: Duration = Duration::from_secs(2);
+/// How often everything is looked at, whatever the kernel told.
+const SWEEP: Duration = Duration::from_secs(30);
+/// How long to wait before watching again when the kernel's notices ended.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Starts all of it.
+pub fn spawn(handle: &Handle) {
+    tokio::spawn(follow(handle.clone()));
+    tokio::spawn(every(handle.clone(), COLLECT, Core::collect));
+    tokio::spawn(every(handle.clone(), SWEEP, Core::sweep));
+    if let Some(fd) = handle.log_fd() {
+        tokio::spawn(log_lines(handle.clone(), fd));
+    }
+}
+
+async fn follow(handle: Handle) {
+    loop {
+        let tell = |changes: Changes| handle.post(move |core| core.node_changed(&changes));
+        if let Err(e) = events::watch(tell).await {
+            tracing::warn!("{e}; looking again");
+        }
+        tokio::time::sleep(RETRY).await;
+        handle.post(Core::sweep);
+    }
+}
+
+async fn every(handle: Handle, period: Duration, job: fn(&mut Core)) {
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        handle.post(job);
+    }
+}
+
+/// A descriptor the core keeps open as long as the process lives.
+struct LogFd(RawFd);
+
+impl AsRawFd for LogFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl AsFd for LogFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the core's thread owns the descriptor and ends after the runtime's tasks.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+async fn log_lines(handle: Handle, fd: RawFd) {
+    // SAFETY: `LogFd` always gives the same descriptor, and the core's thread, which owns it, keeps
+    // it open until the runtime's tasks have ended.
+    let registered = unsafe { AsyncFd::register_with_interest(LogFd(fd), Interest::READABLE) };
+    let fd = match registered {
+        Ok(fd) => fd,
+        Err(e) => return tracing::warn!("no log lines of the programs: {e}"),
+    };
+    loop {
+        let Ok(mut ready) = fd.readable().await else {
+            return;
+        };
+        let flushed = handle.call(|core| {
+            core.node.datapath.log_flush();
+            Ok(())
+        });
+        if flushed.await.is_err() {
+            return;
+        }
+        ready.clear_ready();
+    }
+}
+
+impl Core {
+    /// Ends expired flows.
+    fn collect(&mut self) {
+        match self.node.datapath.flows_collect() {
+            Ok(0) => {}
+            Ok(n) => tracing::debug!("{n} flows expired"),
+            Err(e) => tracing::warn!("{e}"),
+        }
+    }
+
+    /// Follows what the kernel told.
+    fn node_changed(&mut self, changes: &Changes) {
+        if changes.node {
+            self.refresh_uplinks();
+        }
+        let lost = self
+            .actual
+            .devices
+            .values()
+            .any(|d| changes.gone.contains(&d.ifindex));
+        if lost {
+            self.sweep();
+        }
+    }
+
+    /// Compares the devices that are there with the ones that should be, and puts it right.
+    fn sweep(&mut self) {
+        let links = match link::all(&mut self.node.netlink) {
+            Ok(links) => links,
+            Err(e) => return tracing::warn!("{e}"),
+        };
+        let there = self.own_devices(&links);
+        let gone = |name: &String, ifindex: u32| {
+            there.iter().all(|(n, d)| n != name || d.ifindex != ifindex)
+        };
+        let lost: Vec<String> = self
+            .actual
+            .devices
+            .iter()
+            .filter(|(name, d)| gone(name, d.ifindex))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &lost {
+            self.actual.devices.remove(name);
+            // The kernel removed the hooks with the device; pins are left.
+            match self
+                .desired
+                .endpoints
+                .values()
+                .find(|e| e.device() == *name)
+            {
+                Some(e) => tracing::warn!("endpoint {} ({}) is gone with its device", e.name, e.id),
+                None => tracing::warn!("device {name} is gone"),
+            }
+            if self.actual.hooked.remove(name)
+                && let Err(e) = self.node.datapath.unhook(name)
+            {
+                tracing::warn!("{e}");
+            }
+        }
+        if !lost.is_empty() || self.problems.contains_key("state") {
+            self.settle_onward(Scope::All);
+        }
+        self.refresh_uplinks();
+    }
+}

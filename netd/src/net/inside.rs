@@ -1,0 +1,46 @@
+//! The inside of an endpoint: its device in the target's namespace.
+
+use super::link::{self, Set};
+use super::netns::NetnsFile;
+use super::{NetError, Netlink, Result, route, sysctl};
+use crate::plan::EndpointPlan;
+
+/// The first free one of eth0, eth1, ... in a namespace; with `wanted` that name, if it is free.
+pub fn free_device(ns: &NetnsFile, wanted: Option<&str>) -> Result<String> {
+    let found = ns.run(|| match wanted {
+        Some(name) => link::ifindex(name).is_none().then(|| name.to_owned()),
+        None => (0..4096)
+            .map(|i| format!("eth{i}"))
+            .find(|n| link::ifindex(n).is_none()),
+    })?;
+    found.ok_or_else(|| NetError::DeviceTaken {
+        target: ns.target.clone(),
+        device: wanted.unwrap_or("eth0").to_owned(),
+    })
+}
+
+/// Sets up the device inside: settings, addresses, up, default routes, loopback up. May be run
+/// again.
+pub fn finish(ns: &NetnsFile, plan: &EndpointPlan) -> Result<()> {
+    ns.run(|| {
+        let ifindex = link::must_ifindex(&plan.ifname)?;
+        let has_v6 = plan.addresses.iter().any(|a| a.addr().is_ipv6());
+        let mut netlink = Netlink::open()?;
+        let mut batch = vec![Set::new("lo").up().request()];
+        if has_v6 {
+            // The guard expects the link-local address made from the MAC, at once.
+            sysctl::set("ipv6", &plan.ifname, "accept_ra", "0")?;
+            sysctl::set("ipv6", &plan.ifname, "accept_dad", "0")?;
+            if sysctl::get("ipv6", &plan.ifname, "disable_ipv6").is_ok_and(|v| v != 0) {
+                sysctl::set("ipv6", &plan.ifname, "disable_ipv6", "0")?;
+            }
+            batch.push(Set::new(&plan.ifname).link_local(true).request());
+        }
+        let nets = plan.addresses.iter();
+        batch.extend(nets.map(|net| route::add_address(&plan.ifname, ifindex, *net)));
+        batch.push(Set::new(&plan.ifname).up().request());
+        let gateways = plan.gateways.iter();
+        batch.extend(gateways.map(|ip| route::add_default(&plan.ifname, ifindex, *ip)));
+        netlink.batch(batch)
+    })?
+}
