@@ -25,6 +25,24 @@ pub fn cargo() -> Command {
     command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// The same command under a time limit that ends it with all its children. Not for terminals: it
+/// gets a process group of its own, which Ctrl-C does not reach.
+pub fn limited(inner: &Command, seconds: u32) -> Command {
+    let mut command = command("timeout");
+    command
+        .arg("--kill-after=30")
+        .arg(seconds.to_string())
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    for (key, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    command
+}
+
 /// Runs with the terminal's own input and output.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command

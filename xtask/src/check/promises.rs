@@ -78,7 +78,7 @@ pub fn check() -> Result<()> {
             println!("    {} promises, each with its test", promises.len());
             Ok(())
         }
-        n => bail!("{n} promises without proof"),
+        n => bail!("promises without proof: {n}"),
     }
 }
 

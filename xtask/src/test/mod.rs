@@ -18,6 +18,9 @@ use crate::{build, check::promises, exec, progress, root, setup};
 use leftovers::Leftovers;
 use report::Report;
 
+/// Nobody watches a run without a terminal: one that hangs ends after so many seconds.
+const LIMIT: u32 = 25 * 60;
+
 /// The verb. `filter` goes to every test binary.
 pub fn run(filter: &[String]) -> Result<()> {
     let start = Instant::now();
@@ -57,6 +60,9 @@ pub fn run(filter: &[String]) -> Result<()> {
     if !left.is_empty() {
         bail!("the suites left behind: {left}; `cargo xtask clean` removes it");
     }
+    if report.passed == 0 && !report.skipped.is_empty() {
+        bail!("nothing was proven: every test that ran was skipped");
+    }
     if report.passed == 0 {
         bail!(
             "no test ran: no test's name contains `{}`",
@@ -79,12 +85,20 @@ fn libtest(
         .args(what)
         // Passing tests' output is where a skipped test says so.
         .args(["--", "--show-output"])
-        .args(filter)
+        .args(filter);
+    let mut limited;
+    let command = if progress::interactive() {
+        cargo
+    } else {
+        limited = exec::limited(cargo, LIMIT);
+        &mut limited
+    };
+    command
         .stdin(Stdio::null())
         .stdout(writer.try_clone().context("cannot copy a pipe end")?)
         .stderr(writer);
-    let mut child = cargo.spawn().context("cannot start cargo test")?;
-    cargo.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().context("cannot start cargo test")?;
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     report.begin();
     let mut out = stdout().lock();
     for line in BufReader::new(reader).split(b'\n') {
