@@ -1,12 +1,15 @@
 //! `netd daemon` and `netd cleanup`: flags into the options of the daemon.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
+use serde::Serialize;
 
-use super::{Context, Outcome};
+use super::output::list;
+use super::{Context, Outcome, wait};
 use crate::config::{AttachChoice, DaemonOptions, XdpChoice};
+use crate::daemon::{self, cleanup};
 
 /// `netd daemon`.
 #[derive(Debug, Args)]
@@ -66,9 +69,102 @@ pub struct Cleanup {
     force: bool,
 }
 
-pub fn run(verb: Daemon, ctx: &Context) -> Outcome {
-    bail!("not built")
+impl Place {
+    fn options(self) -> DaemonOptions {
+        DaemonOptions {
+            instance: self.instance,
+            state_dir: self.state_dir,
+            run_dir: self.run_dir,
+            bpf_dir: self.bpf_dir,
+            ..DaemonOptions::default()
+        }
+    }
 }
+
+impl Daemon {
+    fn options(self, verbose: bool) -> DaemonOptions {
+        DaemonOptions {
+            config: self.config,
+            uplinks: self.uplinks,
+            cgroup: self.cgroup,
+            attach_mode: self.attach_mode,
+            xdp: self.xdp,
+            verbose,
+            ..self.place.options()
+        }
+    }
+}
+
+/// What `netd cleanup` did, as JSON.
+#[derive(Serialize)]
+struct Cleaned {
+    stopped: Option<i32>,
+    endpoints: Vec<String>,
+    devices: Vec<String>,
+    paths: Vec<String>,
+}
+
+/// Runs the daemon until a signal ends it.
+pub fn run(verb: Daemon, ctx: &Context) -> Outcome {
+    wait(daemon::run(verb.options(ctx.verbose)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes every trace of an instance, and says what there was.
 pub fn cleanup(verb: Cleanup, ctx: &Context) -> Outcome {
-    bail!("not built")
+    let report = cleanup::run(&verb.place.options(), verb.force)?;
+    let cleaned = Cleaned {
+        stopped: report.stopped,
+        endpoints: report.endpoints,
+        devices: report.devices,
+        paths: report.paths,
+    };
+    ctx.out.show(&cleaned, summary)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(cleaned: &Cleaned) -> String {
+    let stopped = cleaned
+        .stopped
+        .map(|pid| format!("daemon stopped: pid {pid}"));
+    let removed = [
+        ("endpoints removed", &cleaned.endpoints),
+        ("devices removed", &cleaned.devices),
+        ("files removed", &cleaned.paths),
+    ];
+    let removed = removed
+        .into_iter()
+        .filter(|(_, items)| !items.is_empty())
+        .map(|(what, items)| format!("{what}: {}", list(items)));
+    let lines: Vec<String> = stopped.into_iter().chain(removed).collect();
+    if lines.is_empty() {
+        "nothing to clean up".into()
+    } else {
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleanup_says_what_there_was_and_nothing_else() {
+        let nothing = || Cleaned {
+            stopped: None,
+            endpoints: vec![],
+            devices: vec![],
+            paths: vec![],
+        };
+        assert_eq!(summary(&nothing()), "nothing to clean up");
+        let some = Cleaned {
+            stopped: Some(7),
+            devices: vec!["nd-a".into(), "nd-b".into()],
+            ..nothing()
+        };
+        assert_eq!(
+            summary(&some),
+            "daemon stopped: pid 7\ndevices removed: nd-a, nd-b"
+        );
+    }
 }
