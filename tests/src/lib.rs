@@ -13,7 +13,6 @@
 //! # Ok(()) }
 //! ```
 
-#[cfg(feature = "bench")]
 pub mod bench;
 pub mod demo;
 pub mod lab;
