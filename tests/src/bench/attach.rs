@@ -2,6 +2,7 @@
 //! of netlink alone; all with namespaces made beforehand and nothing removed in between, because the
 //! kernel takes devices and namespaces away in the background and that would be measured with it.
 
+use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -44,63 +45,118 @@ impl Attached {
     }
 }
 
-/// Attaches namespaces to netd and by netlink alone, in turns (ABBA).
-pub fn measure(id: &LabId, lab: &Lab, options: &Options) -> Result<Attached> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let client = Client::new(lab.node.socket());
-    let server = runtime.block_on(client.endpoint(SERVER, None));
-    let server = match server {
-        Ok(server) => server,
-        // `--path` may have left the traffic tests out: what is attached to then is made here.
-        Err(_) => lab.endpoint(SERVER, &lab.network(NETWORK)?)?.info,
-    };
-    let _answering = answering(lab)?;
-    let servers: Vec<IpAddr> = server.addresses.iter().map(ipnet::IpNet::addr).collect();
+/// Attaches namespaces to netd and by netlink alone, in turns (ABBA); without a lab by netlink alone.
+pub fn measure(id: &LabId, lab: Option<&Lab>, options: &Options) -> Result<Attached> {
     let mut floor = Floor::new(Ns::create(&id.ns("floor"))?)?;
-    let mut result = Attached::default();
-    let spaces = (0..options.attach())
-        .map(|n| {
-            let bare = Ns::create(&id.ns(&format!("f{n}")))?;
-            let ns = lab.namespace(&format!("n{n}"))?;
-            let probe = Probe::new(&ns, &servers)?;
-            Ok((bare, ns, probe))
-        })
+    let netd = lab.map(Netd::new).transpose()?;
+    // All namespaces first: making one costs more than attaching it.
+    let bare = (0..options.attach())
+        .map(|n| Ns::create(&id.ns(&format!("f{n}"))))
         .collect::<Result<Vec<_>>>()?;
-    let mut endpoints = Vec::new();
-    for (n, (bare, ns, probe)) in spaces.iter().enumerate() {
-        let mut netd = |result: &mut Attached| -> Result<()> {
-            let name = format!("bench-{n}");
-            let (call, traffic) =
-                attach(&runtime, &client, ns, &name, probe).with_context(|| {
-                    format!(
-                        "attaching {}; the daemon's log:\n{}",
-                        ns.name(),
-                        lab.node.log()
-                    )
-                })?;
+    let own = (0..options.attach())
+        .filter_map(|n| netd.as_ref().map(|netd| netd.prepare(n)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut result = Attached::default();
+    for (n, bare) in bare.iter().enumerate() {
+        let floor_first = n.is_multiple_of(2);
+        if floor_first {
+            result.floor_ms.push(ms(floor.attach(bare)?));
+        }
+        if let (Some(netd), Some(target)) = (&netd, own.get(n)) {
+            let (call, traffic) = netd.attach(target)?;
             result.call_ms.push(ms(call));
             result.traffic_ms.push(ms(traffic));
-            endpoints.push(name);
-            Ok(())
-        };
-        if n % 2 == 0 {
-            result.floor_ms.push(ms(floor.attach(bare)?));
-            netd(&mut result)?;
-        } else {
-            netd(&mut result)?;
+        }
+        if !floor_first {
             result.floor_ms.push(ms(floor.attach(bare)?));
         }
     }
-    result.rss_mib = memory(lab, "VmRSS:")?;
-    for name in endpoints {
-        let start = Instant::now();
-        runtime.block_on(client.detach(&name, None))?;
-        result.detach_ms.push(ms(start.elapsed()));
+    if let Some(netd) = &netd {
+        result.rss_mib = netd.memory("VmRSS:")?;
+        for target in &own {
+            result.detach_ms.push(ms(netd.detach(target)?));
+        }
+        result.peak_rss_mib = netd.memory("VmHWM:")?;
     }
-    result.peak_rss_mib = memory(lab, "VmHWM:")?;
     Ok(result)
+}
+
+/// A namespace that is to be attached to netd.
+struct Target {
+    ns: Ns,
+    endpoint: String,
+    probe: Probe,
+}
+
+/// netd, and an endpoint of its network that answers the first packets of new ones.
+struct Netd<'a> {
+    lab: &'a Lab,
+    runtime: Runtime,
+    client: Client,
+    servers: Vec<IpAddr>,
+    _answering: Option<Worker>,
+}
+
+impl<'a> Netd<'a> {
+    fn new(lab: &'a Lab) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let client = Client::new(lab.node.socket());
+        let server = runtime.block_on(client.endpoint(SERVER, None))?;
+        Ok(Self {
+            lab,
+            runtime,
+            client,
+            servers: server.addresses.iter().map(ipnet::IpNet::addr).collect(),
+            _answering: answering(lab)?,
+        })
+    }
+
+    fn prepare(&self, number: u32) -> Result<Target> {
+        let ns = self.lab.namespace(&format!("n{number}"))?;
+        let probe = Probe::new(&ns, &self.servers)?;
+        Ok(Target {
+            ns,
+            endpoint: format!("bench-{number}"),
+            probe,
+        })
+    }
+
+    /// Attaches, and says how long the call and the call to traffic took.
+    fn attach(&self, target: &Target) -> Result<(Duration, Duration)> {
+        let request = Attach {
+            target: target.ns.name().to_owned(),
+            network: NETWORK.to_owned(),
+            name: Some(target.endpoint.clone()),
+            ..Attach::default()
+        };
+        let start = Instant::now();
+        self.runtime.block_on(self.client.attach(&request))?;
+        let call = start.elapsed();
+        target
+            .probe
+            .exchange()
+            .with_context(|| format!("the daemon's log:\n{}", self.lab.node.log()))?;
+        Ok((call, start.elapsed()))
+    }
+
+    fn detach(&self, target: &Target) -> Result<Duration> {
+        let start = Instant::now();
+        self.runtime
+            .block_on(self.client.detach(&target.endpoint, None))?;
+        Ok(start.elapsed())
+    }
+
+    /// A line of the daemon's `/proc/PID/status`, in MiB.
+    fn memory(&self, key: &str) -> Result<f64> {
+        let path = format!("/proc/{}/status", self.lab.node.pid()?);
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = status.lines().find_map(|l| l.strip_prefix(key));
+        let line = line.with_context(|| format!("no {key} in {path}"))?;
+        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024.0)
+    }
 }
 
 /// The server's namespace must answer probes; where the load runs in it already, that does.
@@ -114,38 +170,6 @@ fn answering(lab: &Lab) -> Result<Option<Worker>> {
     }
 }
 
-fn attach(
-    runtime: &Runtime,
-    client: &Client,
-    ns: &Ns,
-    name: &str,
-    probe: &Probe,
-) -> Result<(Duration, Duration)> {
-    let request = Attach {
-        target: ns.name().to_owned(),
-        network: NETWORK.to_owned(),
-        name: Some(name.to_owned()),
-        ..Attach::default()
-    };
-    let start = Instant::now();
-    runtime.block_on(client.attach(&request))?;
-    let call = start.elapsed();
-    probe.exchange()?;
-    Ok((call, start.elapsed()))
-}
-
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
-}
-
-/// A line of the daemon's `/proc/PID/status`, in MiB.
-fn memory(lab: &Lab, key: &str) -> Result<f64> {
-    let path = format!("/proc/{}/status", lab.node.pid()?);
-    let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix(key))
-        .with_context(|| format!("no {key} in {path}"))?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
 }

@@ -2,7 +2,7 @@
 //! namespace, IPv4 and IPv6 addresses, up, default routes. Nothing is stored, checked or programmed.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,16 @@ impl Floor {
     pub fn attach(&mut self, target: &Ns) -> Result<Duration> {
         self.made += 1;
         let number = self.made;
-        let (node, socket) = (&self.node, &self.socket);
+        let took = self.time(number, target)?;
+        target
+            .enter(|| check(number))
+            .with_context(|| format!("{} is not attached", target.name()))?;
+        Ok(took)
+    }
+
+    fn time(&self, number: u32, target: &Ns) -> Result<Duration> {
         let path = target.path();
+        let (node, socket) = (&self.node, &self.socket);
         // The thread is in the node's namespace, as a daemon is, before the clock starts.
         node.enter(|| {
             let home = File::open("/proc/thread-self/ns/net")?;
@@ -134,19 +142,39 @@ fn up(link: &mut LinkMessage) {
     link.header.change_mask = LinkFlags::Up;
 }
 
+/// The addresses of an attachment; those of 0 are the gateway's.
+fn addresses(number: u32) -> [IpAddr; 2] {
+    let v4 = Ipv4Addr::from(0x0AD1_0001 + number);
+    let v6 = Ipv6Addr::from((0xfd09_u128 << 112) + u128::from(number) + 1);
+    [v4.into(), v6.into()]
+}
+
+/// A floor that does not attach would be no floor: the namespace must reach out from its addresses.
+fn check(number: u32) -> Result<()> {
+    let outside: [IpAddr; 2] = [
+        Ipv4Addr::new(198, 51, 100, 1).into(),
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    ];
+    for (own, outside) in addresses(number).into_iter().zip(outside) {
+        let socket = UdpSocket::bind((own, 0))?;
+        socket.connect((outside, 9))?;
+    }
+    Ok(())
+}
+
 /// Addresses, up, default routes of the device inside.
 fn configure(number: u32) -> Vec<RouteNetlinkMessage> {
-    let v4 = Ipv4Addr::from(0x0AD1_0000 + number + 1);
-    let v6 = Ipv6Addr::from((0xfd09_u128 << 112) + u128::from(number) + 1);
+    let [v4, v6] = addresses(number);
+    let [gateway4, gateway6] = addresses(0);
     let mut set = LinkMessage::default();
     set.header.index = INSIDE;
     up(&mut set);
     vec![
-        address(v4.into(), 16),
-        address(v6.into(), 64),
+        address(v4, 16),
+        address(v6, 64),
         RouteNetlinkMessage::SetLink(set),
-        default_route(Ipv4Addr::new(10, 209, 0, 1).into()),
-        default_route(Ipv6Addr::from((0xfd09_u128 << 112) + 1).into()),
+        default_route(gateway4),
+        default_route(gateway6),
     ]
 }
 

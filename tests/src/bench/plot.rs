@@ -1,12 +1,325 @@
-//! The picture of a run.
+//! The picture of a run: what each contender reached on one CPU, netd's ratios to its peers, attaching.
 
 use std::path::Path;
 
 use anyhow::Result;
+use plotters::style::RGBColor;
 
-use super::report::Report;
+use super::canvas::{Axis, Canvas, Ink, Side};
+use super::compare::{Comparison, Figure};
+use super::load::Kind;
+use super::peers::IpVersion;
+use super::report::{ATTACH_TARGET, Report};
+use super::scenario::{Placement, Scenario, Variant};
+use super::stats;
 
-/// Draws it as SVG.
-pub fn draw(_report: &Report, _path: &Path) -> Result<()> {
+const WIDTH: i32 = 1240;
+const MARGIN: i32 = 40;
+/// Width of the names left of a panel.
+const NAMES: i32 = 190;
+/// Width of the values right of a panel.
+const VALUES: i32 = 70;
+const ROW: i32 = 22;
+
+const DARK: RGBColor = RGBColor(31, 41, 55);
+const GREY: RGBColor = RGBColor(107, 114, 128);
+const GRID: RGBColor = RGBColor(229, 231, 235);
+const NETD: RGBColor = RGBColor(13, 116, 144);
+const PEER: RGBColor = RGBColor(217, 119, 6);
+const OTHER: RGBColor = RGBColor(148, 163, 184);
+const GOOD: RGBColor = RGBColor(21, 128, 61);
+const BAD: RGBColor = RGBColor(185, 28, 28);
+
+const HEADING: Ink = Ink::new(16.0, DARK).bold();
+const BODY: Ink = Ink::new(13.0, DARK);
+const SMALL: Ink = Ink::new(12.0, GREY);
+
+/// Draws a report as SVG.
+pub fn draw(report: &Report, path: &Path) -> Result<()> {
+    let figures = |kind| -> Vec<&Figure> {
+        let one = report
+            .figures
+            .iter()
+            .filter(|f| f.placement == Placement::One);
+        // The control is the bridge once more: a dot on top of another.
+        one.filter(|f| f.kind == kind && f.variant != Variant::BridgeAgain)
+            .collect()
+    };
+    let ratios = |kind| -> Vec<&Comparison> {
+        report
+            .comparisons
+            .iter()
+            .filter(|c| c.kind == kind && is_shown(c))
+            .collect()
+    };
+    let top = 130;
+    let figure_height = group_height(&figures(Kind::Rr));
+    let ratio_top = top + figure_height + 100;
+    let ratio_height = ROW * i32::try_from(ratios(Kind::Rr).len())?;
+    let attach_top = ratio_top + ratio_height + 100;
+    let height = if report.attach.is_some() {
+        attach_top + 3 * ROW + 40
+    } else {
+        attach_top - 60
+    };
+    let canvas = Canvas::new(path, (WIDTH.unsigned_abs(), height.unsigned_abs()))?;
+    title(&canvas, report)?;
+    for (kind, column) in [(Kind::Rr, 0), (Kind::Crr, 1)] {
+        let x = column_of(column);
+        let (what, better) = match kind {
+            Kind::Rr => (
+                "TCP_RR: median latency in microseconds",
+                "shorter is better",
+            ),
+            Kind::Crr => (
+                "TCP_CRR: thousand connections per second",
+                "longer is better",
+            ),
+        };
+        heading(
+            &canvas,
+            x,
+            top,
+            what,
+            &format!("both ends on one CPU; {better}; dots are rounds"),
+        )?;
+        bars(&canvas, x, top, kind, &figures(kind))?;
+        let better = match kind {
+            Kind::Rr => "latency: left of 1 is better",
+            Kind::Crr => "rate: right of 1 is better",
+        };
+        let what = format!("{}: netd over its peer", kind.name());
+        heading(
+            &canvas,
+            x,
+            ratio_top,
+            &what,
+            &format!("{better}; bar: 95 % CI; red tick: target"),
+        )?;
+        forest(&canvas, x, ratio_top, &ratios(kind))?;
+    }
+    if report.attach.is_some() {
+        attach(&canvas, attach_top, report)?;
+    }
+    canvas.finish()
+}
+
+fn is_shown(c: &Comparison) -> bool {
+    c.a == Variant::BridgeAgain || (c.a == Variant::Netd && c.b == c.scenario.peer())
+}
+
+/// Left and right pixel of the panel in one of the two columns.
+fn column_of(column: i32) -> (i32, i32) {
+    let width = (WIDTH - 2 * MARGIN) / 2;
+    let left = MARGIN + column * width;
+    (left + NAMES, left + width - VALUES - 20 * (1 - column))
+}
+
+fn title(canvas: &Canvas, report: &Report) -> Result<()> {
+    let ip = if report.options.ip == IpVersion::V4 {
+        "IPv4"
+    } else {
+        "IPv6"
+    };
+    canvas.text(
+        "netd beside the kernel's own ways",
+        (MARGIN, 36),
+        Side::Right,
+        Ink::new(22.0, DARK).bold(),
+    )?;
+    let mut text = format!(
+        "netd {} | {} | Linux {} | {} x {} | {ip} | {} rounds of {} ms cells, interleaved ABBA",
+        report.version,
+        report.started,
+        report.machine.kernel,
+        report.machine.cpus,
+        report.machine.cpu,
+        report.options.rounds(),
+        report.options.cell().as_millis()
+    );
+    if report.options.quick {
+        text += " | QUICK RUN";
+    }
+    canvas.text(&text, (MARGIN, 62), Side::Right, SMALL)
+}
+
+fn heading(canvas: &Canvas, (left, _): (i32, i32), top: i32, what: &str, how: &str) -> Result<()> {
+    canvas.text(what, (left - NAMES, top - 36), Side::Right, HEADING)?;
+    canvas.text(how, (left - NAMES, top - 17), Side::Right, SMALL)
+}
+
+/// Pixels a list of figures takes: a row for each, and one for the name of each path.
+fn group_height(figures: &[&Figure]) -> i32 {
+    let groups = Scenario::ALL
+        .iter()
+        .filter(|s| figures.iter().any(|f| f.scenario == **s))
+        .count();
+    ROW * i32::try_from(figures.len() + groups).unwrap_or(0)
+}
+
+fn color_of(figure: &Figure) -> RGBColor {
+    if figure.variant == Variant::Netd {
+        NETD
+    } else if figure.variant == figure.scenario.peer() {
+        PEER
+    } else {
+        OTHER
+    }
+}
+
+/// A bar from zero to the median for each contender, with a dot for each round.
+fn bars(canvas: &Canvas, x: (i32, i32), top: i32, kind: Kind, figures: &[&Figure]) -> Result<()> {
+    let scale = if kind == Kind::Crr { 1000.0 } else { 1.0 };
+    let all: Vec<f64> = figures
+        .iter()
+        .flat_map(|f| f.rounds.iter().map(|v| v / scale))
+        .collect();
+    let Some(high) = stats::quantile(&all, 0.98).filter(|h| *h > 0.0) else {
+        return Ok(());
+    };
+    let axis = Axis::new(x, (0.0, high * 1.05));
+    axis.draw(canvas, (top, top + group_height(figures)), GRID, SMALL)?;
+    let mut y = top;
+    let mut path = None;
+    for figure in figures {
+        if path != Some(figure.scenario) {
+            path = Some(figure.scenario);
+            canvas.text(
+                figure.scenario.title(),
+                (x.0 - NAMES, y + ROW / 2),
+                Side::Right,
+                BODY.bold(),
+            )?;
+            y += ROW;
+        }
+        let middle = y + ROW / 2;
+        let color = color_of(figure);
+        let ink = if figure.variant == Variant::Netd {
+            Ink::new(13.0, NETD).bold()
+        } else {
+            BODY
+        };
+        let Some(median) = stats::median(&figure.rounds).map(|m| m / scale) else {
+            continue;
+        };
+        canvas.text(figure.variant.title(), (x.0 - 10, middle), Side::Left, ink)?;
+        canvas.block((x.0, y + 4), (axis.at(median), y + ROW - 4), color, 0.55)?;
+        for round in &figure.rounds {
+            canvas.dot((axis.at(round / scale), middle), 2, DARK, 0.45)?;
+        }
+        canvas.text(&format!("{median:.2}"), (x.1 + 8, middle), Side::Right, ink)?;
+        y += ROW;
+    }
+    Ok(())
+}
+
+/// A dot with its interval for each ratio, a line at 1, and a tick at each target.
+fn forest(canvas: &Canvas, x: (i32, i32), top: i32, ratios: &[&Comparison]) -> Result<()> {
+    let ends = ratios.iter().flat_map(|c| {
+        [
+            c.ratio.low,
+            c.ratio.high,
+            c.target.map_or(1.0, super::compare::Target::limit),
+            1.0,
+        ]
+    });
+    let (low, high) = ends.fold((1.0_f64, 1.0_f64), |(l, h), v| (l.min(v), h.max(v)));
+    let axis = Axis::new(x, ((low - 0.03).max(0.5), (high + 0.03).min(2.0)));
+    let bottom = top + ROW * i32::try_from(ratios.len())?;
+    axis.draw(canvas, (top, bottom), GRID, SMALL)?;
+    canvas.line((axis.at(1.0), top), (axis.at(1.0), bottom), GREY, 2)?;
+    for (row, c) in (0..).zip(ratios) {
+        let y = top + ROW * row;
+        let middle = y + ROW / 2;
+        let color = match c.target {
+            Some(target) if target.met(c.ratio.median) => GOOD,
+            Some(_) => BAD,
+            None => GREY,
+        };
+        let name = if c.a == Variant::BridgeAgain {
+            "bridge twice (control)"
+        } else {
+            c.scenario.title()
+        };
+        let cpus = if c.placement == Placement::One {
+            "1 CPU"
+        } else {
+            "2 CPUs"
+        };
+        canvas.text(
+            name,
+            (x.0 - NAMES, middle),
+            Side::Right,
+            Ink::new(12.0, DARK),
+        )?;
+        canvas.text(cpus, (x.0 - 8, middle), Side::Left, Ink::new(11.0, GREY))?;
+        if let Some(target) = c.target {
+            let at = axis.at(target.limit());
+            canvas.line((at, y + 2), (at, y + ROW - 2), BAD, 2)?;
+        }
+        canvas.line(
+            (axis.at(c.ratio.low), middle),
+            (axis.at(c.ratio.high), middle),
+            color,
+            3,
+        )?;
+        canvas.dot((axis.at(c.ratio.median), middle), 5, color, 1.0)?;
+        canvas.text(
+            &format!("{:.3}", c.ratio.median),
+            (x.1 + 8, middle),
+            Side::Right,
+            Ink::new(13.0, color).bold(),
+        )?;
+    }
+    Ok(())
+}
+
+/// A dot for each attachment: the floor, netd's call, netd's call to traffic.
+fn attach(canvas: &Canvas, top: i32, report: &Report) -> Result<()> {
+    let Some(attached) = &report.attach else {
+        return Ok(());
+    };
+    let x = (MARGIN + NAMES, WIDTH - MARGIN - VALUES);
+    let limit = stats::median(&attached.floor_ms).unwrap_or(0.0) * ATTACH_TARGET.limit();
+    let rows = [
+        ("netlink alone (floor)", &attached.floor_ms, PEER),
+        ("netd: API call", &attached.call_ms, NETD),
+        ("netd: call to traffic", &attached.traffic_ms, NETD),
+    ];
+    let slowest = rows
+        .iter()
+        .filter_map(|(_, v, _)| stats::quantile(v, 0.95))
+        .fold(limit, f64::max);
+    heading(
+        canvas,
+        x,
+        top,
+        "Attach one namespace: milliseconds",
+        "a dot is one attachment, the thick line the median; red: five times the floor's median",
+    )?;
+    let axis = Axis::new(x, (0.0, slowest * 1.1));
+    let bottom = top + ROW * 3;
+    axis.draw(canvas, (top, bottom), GRID, SMALL)?;
+    canvas.line((axis.at(limit), top), (axis.at(limit), bottom), BAD, 2)?;
+    for (row, (name, values, color)) in (0..).zip(rows) {
+        let middle = top + ROW * row + ROW / 2;
+        if values.is_empty() {
+            continue;
+        }
+        canvas.text(name, (x.0 - 10, middle), Side::Left, BODY)?;
+        for value in values {
+            canvas.dot((axis.at(*value), middle), 3, color, 0.35)?;
+        }
+        if let Some(median) = stats::median(values) {
+            let at = axis.at(median);
+            canvas.line((at, middle - 8), (at, middle + 8), color, 3)?;
+            canvas.text(
+                &format!("{median:.2}"),
+                (x.1 + 8, middle),
+                Side::Right,
+                Ink::new(13.0, color).bold(),
+            )?;
+        }
+    }
     Ok(())
 }

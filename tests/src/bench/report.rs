@@ -12,11 +12,11 @@ use time::macros::format_description;
 
 use super::attach::Attached;
 use super::compare::{self, Comparison, Figure, Target};
-use super::load::Kind;
+
 use super::machine::{self, Machine};
 use super::options::Options;
 use super::plot;
-use super::scenario::{Placement, Scenario, Variant};
+use super::scenario::Variant;
 use super::schedule::Cell;
 use super::stats;
 
@@ -40,9 +40,9 @@ pub struct Report {
     pub options: Options,
     /// 1-minute load average before and after.
     pub load: [f64; 2],
-    /// Median over the cells: CPU time the hypervisor took, percent.
+    /// Mean over the cells: CPU time the hypervisor took, percent.
     pub steal_pct: f64,
-    /// Median over the one-CPU cells: how busy the other CPUs were, percent.
+    /// Mean over the one-CPU cells: how busy the other CPUs were, percent.
     pub others_pct: Option<f64>,
     /// What each contender reached.
     pub figures: Vec<Figure>,
@@ -83,8 +83,8 @@ impl Report {
             .iter()
             .filter_map(|c| c.disturbance.others_pct)
             .collect();
-        self.steal_pct = stats::median(&steal).unwrap_or(0.0);
-        self.others_pct = stats::median(&others);
+        self.steal_pct = stats::mean(&steal).unwrap_or(0.0);
+        self.others_pct = stats::mean(&others);
         self.figures = compare::figures(&self.cells);
         self.comparisons = compare::comparisons(&self.figures);
     }
@@ -95,21 +95,17 @@ impl Report {
             .comparisons
             .iter()
             .filter_map(|c| Some(c.target?.met(c.ratio.median)));
-        let attach = self.attach.iter().flat_map(|a| {
-            [
-                a.ratio().is_some_and(|r| ATTACH_TARGET.met(r.median)),
-                RSS_TARGET.met(a.rss_mib),
-            ]
-        });
+        let attach = self
+            .attach
+            .iter()
+            .filter(|a| !a.call_ms.is_empty())
+            .flat_map(|a| {
+                [
+                    a.ratio().is_some_and(|r| ATTACH_TARGET.met(r.median)),
+                    RSS_TARGET.met(a.rss_mib),
+                ]
+            });
         ratios.chain(attach).all(|met| met)
-    }
-
-    /// The figure of one contender.
-    pub fn figure(&self, like: &Comparison, variant: Variant) -> Option<&Figure> {
-        self.figures.iter().find(|f| {
-            (f.scenario, f.kind, f.placement, f.variant)
-                == (like.scenario, like.kind, like.placement, variant)
-        })
     }
 
     /// The result for people.
@@ -258,20 +254,6 @@ impl Report {
         }
         Ok(written)
     }
-
-    /// The comparisons of netd with its peers at one placement, with their path and load.
-    pub fn main_ratios(
-        &self,
-        placement: Placement,
-        kind: Kind,
-    ) -> impl Iterator<Item = &Comparison> {
-        Scenario::ALL.into_iter().filter_map(move |scenario| {
-            self.comparisons.iter().find(|c| {
-                (c.scenario, c.placement, c.kind, c.a, c.b)
-                    == (scenario, placement, kind, Variant::Netd, scenario.peer())
-            })
-        })
-    }
 }
 
 fn attach_table(attach: &Attached) -> Table {
@@ -284,6 +266,7 @@ fn attach_table(attach: &Attached) -> Table {
         "target",
         "",
     ]);
+    right_aligned(&mut table, 1..4);
     let ratio = attach.ratio();
     for (what, values, ratio) in [
         ("floor: netlink alone, one process", &attach.floor_ms, None),
@@ -295,6 +278,9 @@ fn attach_table(attach: &Attached) -> Table {
         ),
         ("netd: detach call", &attach.detach_ms, None),
     ] {
+        if values.is_empty() {
+            continue;
+        }
         table.add_row([
             what.to_owned(),
             values.len().to_string(),
@@ -311,6 +297,9 @@ fn attach_table(attach: &Attached) -> Table {
                 .to_owned(),
         ]);
     }
+    if attach.call_ms.is_empty() {
+        return table;
+    }
     table.add_row([
         "netd: resident memory, all attached (peak)".to_owned(),
         String::new(),
@@ -320,7 +309,6 @@ fn attach_table(attach: &Attached) -> Table {
         "<= 40 MiB".to_owned(),
         verdict(RSS_TARGET, attach.rss_mib).to_owned(),
     ]);
-    right_aligned(&mut table, 1..4);
     table
 }
 

@@ -52,6 +52,13 @@ pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
+/// The mean; `None` for no values.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "a handful of samples")]
+    let count = values.len() as f64;
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / count)
+}
+
 /// Draws as many of `values` as there are, with replacement, into `into`, and returns their median.
 fn resampled_median(rng: &mut fastrand::Rng, values: &[f64], into: &mut Vec<f64>) -> Option<f64> {
     into.clear();

@@ -1,5 +1,6 @@
 //! `netd-lab`: the demo, a lab to play in, the benchmark, and the removal of what killed runs left.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -7,7 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use netd_tests::lab::{AttachMode, Lab, cleanup, node, signals};
-use netd_tests::demo;
+use netd_tests::{bench, demo};
 
 /// The lab: simulated nodes on this machine, made of network namespaces.
 #[derive(Parser)]
@@ -63,6 +64,13 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         netd: Option<PathBuf>,
     },
+    /// Measure netd beside a veth pair, the kernel bridge and iptables.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// See `bench --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Remove what killed runs left.
     Clean {
         /// Remove kept and running labs too.
@@ -78,6 +86,7 @@ fn main() -> ExitCode {
         }
         Verb::Run { host: true, attach_mode, netd } => run_on_host(attach_mode.into(), netd),
         Verb::Run { host: false, attach_mode, netd } => run_in_lab(attach_mode.into(), netd),
+        Verb::Bench { args } => bench::main(args),
         Verb::Clean { all } => clean(all),
     };
     match done {
