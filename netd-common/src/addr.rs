@@ -43,7 +43,7 @@ impl core::fmt::Debug for Be16 {
     }
 }
 
-/// An address family's address type: 4 bytes ([`V4`]) or 16 bytes ([`V6`]).
+/// An address family's address type: 4 bytes ([`V4`]) or 16 bytes ([`V6`]); there are no others.
 pub trait Addr: Pod + Eq + core::fmt::Debug {
     /// The address of the family with all bytes zero.
     const ZERO: Self;

@@ -5,7 +5,7 @@ use crate::maps::{Port, port_flags};
 use crate::reason::DropReason;
 use crate::wire::Family;
 use crate::wire::arp::Arp;
-use crate::wire::nd::Nd;
+use crate::wire::nd::{Kind, Nd};
 
 /// Whose a source address is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,24 +92,25 @@ pub fn nd(port: &Port, nd: &Nd) -> Result<Source, DropReason> {
     if forwards(port) {
         return Ok(Source::Own);
     }
-    match nd {
-        Nd::Router => Err(DropReason::SpoofedNd),
-        Nd::Other => Ok(Source::Own),
-        Nd::Solicitation { mac, .. } => own_mac(port, *mac).map(|()| Source::Own),
-        Nd::Advertisement { target, mac } => {
-            own_mac(port, *mac)?;
-            let own = (*target == port.v6 && !port.v6.is_unspecified())
-                || *target == link_local(port.mac);
+    match nd.kind {
+        Kind::Router => Err(DropReason::SpoofedNd),
+        Kind::Other => Ok(Source::Own),
+        Kind::Solicitation => own_mac(port, nd.mac).map(|()| Source::Own),
+        Kind::Advertisement => {
+            own_mac(port, nd.mac)?;
+            let own = (nd.target == port.v6 && !port.v6.is_unspecified())
+                || nd.target == link_local(port.mac);
             Ok(if own { Source::Own } else { Source::Ask })
         }
     }
 }
 
 #[inline(always)]
-fn own_mac(port: &Port, said: Option<Mac>) -> Result<(), DropReason> {
-    match said {
-        Some(mac) if mac != port.mac => Err(DropReason::SpoofedNd),
-        Some(_) | None => Ok(()),
+fn own_mac(port: &Port, said: Mac) -> Result<(), DropReason> {
+    if said == [0; 6] || said == port.mac {
+        Ok(())
+    } else {
+        Err(DropReason::SpoofedNd)
     }
 }
 
@@ -143,6 +144,7 @@ mod tests {
 
     const MAC: Mac = [2, 0, 0, 0, 0, 1];
     const OTHER: Mac = [2, 0, 0, 0, 0, 2];
+    const NONE: Mac = [0; 6];
     const V6_OWN: V6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
     const V6_OTHER: V6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6];
     const GROUP: V6 = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -224,29 +226,39 @@ mod tests {
 
     #[test]
     fn neighbour_discovery_speaks_for_its_own_address() {
-        let ns = |mac| Nd::Solicitation {
+        let ns = |mac| Nd {
+            kind: Kind::Solicitation,
             target: V6_OTHER,
             mac,
         };
-        assert_eq!(nd(&port(), &ns(None)), Ok(Source::Own));
-        assert_eq!(nd(&port(), &ns(Some(MAC))), Ok(Source::Own));
-        assert_eq!(nd(&port(), &ns(Some(OTHER))), Err(DropReason::SpoofedNd));
-        let na = |target, mac| Nd::Advertisement { target, mac };
-        assert_eq!(nd(&port(), &na(V6_OWN, Some(MAC))), Ok(Source::Own));
-        assert_eq!(nd(&port(), &na(link_local(MAC), None)), Ok(Source::Own));
-        assert_eq!(nd(&port(), &na(V6_OTHER, None)), Ok(Source::Ask));
-        assert_eq!(
-            nd(&port(), &na(V6_OWN, Some(OTHER))),
-            Err(DropReason::SpoofedNd)
-        );
+        assert_eq!(nd(&port(), &ns(NONE)), Ok(Source::Own));
+        assert_eq!(nd(&port(), &ns(MAC)), Ok(Source::Own));
+        assert_eq!(nd(&port(), &ns(OTHER)), Err(DropReason::SpoofedNd));
+        let na = |target, mac| Nd {
+            kind: Kind::Advertisement,
+            target,
+            mac,
+        };
+        let plain = |kind| Nd {
+            kind,
+            target: V6::ZERO,
+            mac: NONE,
+        };
+        assert_eq!(nd(&port(), &na(V6_OWN, MAC)), Ok(Source::Own));
+        assert_eq!(nd(&port(), &na(link_local(MAC), NONE)), Ok(Source::Own));
+        assert_eq!(nd(&port(), &na(V6_OTHER, NONE)), Ok(Source::Ask));
+        assert_eq!(nd(&port(), &na(V6_OWN, OTHER)), Err(DropReason::SpoofedNd));
         let none = Port {
             v6: V6::ZERO,
             ..port()
         };
-        assert_eq!(nd(&none, &na(V6::ZERO, None)), Ok(Source::Ask));
-        assert_eq!(nd(&port(), &Nd::Router), Err(DropReason::SpoofedNd));
-        assert_eq!(nd(&port(), &Nd::Other), Ok(Source::Own));
-        assert_eq!(nd(&router(), &Nd::Router), Ok(Source::Own));
+        assert_eq!(nd(&none, &na(V6::ZERO, NONE)), Ok(Source::Ask));
+        assert_eq!(
+            nd(&port(), &plain(Kind::Router)),
+            Err(DropReason::SpoofedNd)
+        );
+        assert_eq!(nd(&port(), &plain(Kind::Other)), Ok(Source::Own));
+        assert_eq!(nd(&router(), &plain(Kind::Router)), Ok(Source::Own));
     }
 
     #[test]

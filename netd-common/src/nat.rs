@@ -28,6 +28,9 @@ impl PortRange {
         min: 0,
         max: u16::MAX,
     };
+
+    /// No range at all: a flow keeps its port or is refused.
+    pub const NONE: Self = Self { min: 1, max: 0 };
 }
 
 /// The `attempt`-th outside port for a flow whose own is `orig`: its own where the range allows it,
@@ -41,10 +44,7 @@ pub const fn candidate(orig: u16, attempt: u32, random: u32, range: PortRange) -
     let size = (range.max as u32).saturating_sub(range.min as u32) + 1;
     // Multiply-shift: `random` of 32 bits scaled to 0..size without a division.
     let start = ((random as u64 * size as u64) >> 32) as u32;
-    let mut at = start + attempt;
-    if at >= size {
-        at -= size;
-    }
+    let at = (start + attempt) % size;
     range.min.wrapping_add(at as u16)
 }
 

@@ -109,6 +109,8 @@ codes! {
         NotOurs = 31, "not_ours";
         /// From outside straight to an endpoint's own address: only published ports are reachable.
         Unpublished = 32, "unpublished";
+        /// The destination is behind the very switch port the frame came from.
+        Reflected = 33, "reflected";
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flow keys: who talks to whom, as the packet says it at one place.
 
-use crate::addr::{Addr, Be16, V4, V6};
+use crate::addr::{Addr, Be16, V6};
 use crate::maps::pod;
 
 /// IP protocol numbers netd looks into.
@@ -37,7 +37,7 @@ pub struct Tuple<A> {
     pub pad: [u8; 3],
 }
 
-pod!(Tuple<V4> = 16, Tuple<V6> = 40);
+pod!(Tuple, 4 + 4 + 8, 16 + 16 + 8);
 
 impl<A: Addr> Tuple<A> {
     /// The tuple of a packet in the other direction of the same conversation.

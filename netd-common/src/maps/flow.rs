@@ -2,7 +2,7 @@
 //! vanish together.
 
 use super::pod;
-use crate::addr::{Mac, V4, V6};
+use crate::addr::Mac;
 use crate::tuple::Tuple;
 
 /// Why a flow is tracked.
@@ -14,6 +14,8 @@ pub enum FlowKind {
     Publish,
     /// A flow of the node itself that had to leave by another port, because a mapping holds its own.
     Node,
+    /// Endpoint traffic to the outside that keeps its address, so that the replies are let in.
+    Forward,
 }
 
 impl FlowKind {
@@ -24,6 +26,7 @@ impl FlowKind {
             Self::Masquerade => 0,
             Self::Publish => 1,
             Self::Node => 2,
+            Self::Forward => 3,
         }
     }
 
@@ -34,6 +37,7 @@ impl FlowKind {
             0 => Some(Self::Masquerade),
             1 => Some(Self::Publish),
             2 => Some(Self::Node),
+            3 => Some(Self::Forward),
             _ => None,
         }
     }
@@ -114,4 +118,4 @@ pub struct Flow<A> {
     pub network: u32,
 }
 
-pod!(Flow<V4> = 16 + 32 + 12 + 12 + 4 + 4, Flow<V6> = 40 + 32 + 12 + 12 + 4 + 4);
+pod!(Flow, 16 + 32 + 12 + 12 + 4 + 4, 40 + 32 + 12 + 12 + 4 + 4);

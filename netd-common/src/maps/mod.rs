@@ -66,15 +66,17 @@ pub mod size {
     pub const DENY: u32 = 16_384;
 }
 
-/// Implements `Pod` for a generic map type and proves, per instance, that it has no padding.
+/// Implements `Pod` for a type that is generic over the address family, and proves for both families
+/// that it has no padding: `$v4` and `$v6` are the sums of the sizes of its fields.
 macro_rules! pod {
-    ($($ty:ty = $size:expr),+ $(,)?) => {$(
-        const _: () = assert!(core::mem::size_of::<$ty>() == $size);
-        // SAFETY: `repr(C)`, every field is `Pod`, and the size (asserted above) is the sum of
-        // the fields' sizes, so there is no padding.
-        unsafe impl bytemuck::Zeroable for $ty {}
+    ($ty:ident, $v4:expr, $v6:expr) => {
+        const _: () = assert!(core::mem::size_of::<$ty<$crate::addr::V4>>() == $v4);
+        const _: () = assert!(core::mem::size_of::<$ty<$crate::addr::V6>>() == $v6);
+        // SAFETY: `repr(C)`, every field is `Pod`, and for the two address types there are (asserted
+        // above) the size is the sum of the fields' sizes, so there is no padding.
+        unsafe impl<A: $crate::addr::Addr> bytemuck::Zeroable for $ty<A> {}
         // SAFETY: as above.
-        unsafe impl bytemuck::Pod for $ty {}
-    )+};
+        unsafe impl<A: $crate::addr::Addr> bytemuck::Pod for $ty<A> {}
+    };
 }
 pub(crate) use pod;

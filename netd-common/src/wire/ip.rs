@@ -29,9 +29,9 @@ pub struct Ip<A> {
     /// Type of service, or traffic class.
     pub tos: u8,
     /// Offset of the payload from the start of the frame.
-    pub l4: usize,
+    pub l4: u16,
     /// Offset of the end of the packet from the start of the frame (Ethernet padding lies behind).
-    pub end: usize,
+    pub end: u32,
     /// A fragment (of any offset); only the first has an L4 header.
     pub fragment: bool,
 }
@@ -79,8 +79,8 @@ impl Family for V4 {
             proto: h[9],
             ttl: h[8],
             tos: h[1],
-            l4: l3 + header_len,
-            end: l3 + total,
+            l4: (l3 + header_len) as u16,
+            end: (l3 + total) as u32,
             fragment,
         })
     }
@@ -117,8 +117,8 @@ impl Family for V6 {
             proto: h[6],
             ttl: h[7],
             tos: (h[0] << 4) | (h[1] >> 4),
-            l4: l3 + V6_LEN,
-            end,
+            l4: (l3 + V6_LEN) as u16,
+            end: end as u32,
             fragment: false,
         };
         skip_extensions(w, &mut ip)?;
@@ -149,17 +149,19 @@ fn skip_extensions<W: Window + ?Sized>(w: &W, ip: &mut Ip<V6>) -> Result<(), Dro
         if !is_extension(ip.proto) {
             return Ok(());
         }
-        let h = w.load::<8>(ip.l4).ok_or(DropReason::Truncated)?;
+        let h = w
+            .load::<8>(usize::from(ip.l4))
+            .ok_or(DropReason::Truncated)?;
         let len = if ip.proto == ext::FRAGMENT {
             ip.fragment = true;
             8
         } else {
-            8 + usize::from(h[1]) * 8
+            8 + u16::from(h[1]) * 8
         };
         let later = ip.proto == ext::FRAGMENT && u16::from_be_bytes([h[2], h[3]]) & 0xfff8 != 0;
         ip.proto = h[0];
         ip.l4 += len;
-        if ip.l4 > ip.end {
+        if u32::from(ip.l4) > ip.end {
             return Err(DropReason::BadLength);
         }
         if later {
@@ -359,10 +361,10 @@ mod tests {
         #[test]
         fn parsers_never_panic(f in proptest::collection::vec(any::<u8>(), 0..128), l3 in 0usize..64) {
             if let Ok(ip) = V4::parse(&f[..], l3) {
-                prop_assert!(ip.l4 <= ip.end && ip.end <= f.len());
+                prop_assert!(u32::from(ip.l4) <= ip.end && ip.end as usize <= f.len());
             }
             if let Ok(ip) = V6::parse(&f[..], l3) {
-                prop_assert!(ip.l4 <= ip.end && ip.end <= f.len());
+                prop_assert!(u32::from(ip.l4) <= ip.end && ip.end as usize <= f.len());
             }
         }
 

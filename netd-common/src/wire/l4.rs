@@ -65,18 +65,18 @@ impl<A: Family> Packet<A> {
     /// Reads the L4 header behind `ip`.
     #[inline(always)]
     pub fn parse<W: Window + ?Sized>(w: &W, ip: Ip<A>) -> Result<Self, DropReason> {
-        let room = ip.end - ip.l4;
+        let (at, room) = (usize::from(ip.l4), ip.end as usize - usize::from(ip.l4));
         let (l4, sport, dport) = if ip.fragment {
             (L4::Fragment, Be16([0; 2]), Be16([0; 2]))
         } else if ip.proto == proto::TCP {
-            let h = w.load::<14>(ip.l4).ok_or(DropReason::Truncated)?;
+            let h = w.load::<14>(at).ok_or(DropReason::Truncated)?;
             let header_len = usize::from(h[12] >> 4) * 4;
             if header_len < 20 || header_len > room {
                 return Err(DropReason::BadL4);
             }
             (L4::Tcp(h[13]), Be16([h[0], h[1]]), Be16([h[2], h[3]]))
         } else if ip.proto == proto::UDP {
-            let h = w.load::<8>(ip.l4).ok_or(DropReason::Truncated)?;
+            let h = w.load::<8>(at).ok_or(DropReason::Truncated)?;
             let len = usize::from(u16::from_be_bytes([h[4], h[5]]));
             // 0 is "the rest of the packet" for jumbograms (RFC 2675 section 4) and large GSO packets.
             if (len < 8 && len != 0) || len > room || room < 8 {
@@ -84,7 +84,7 @@ impl<A: Family> Packet<A> {
             }
             (L4::Udp, Be16([h[0], h[1]]), Be16([h[2], h[3]]))
         } else if ip.proto == A::ICMP {
-            let h = w.load::<8>(ip.l4).ok_or(DropReason::Truncated)?;
+            let h = w.load::<8>(at).ok_or(DropReason::Truncated)?;
             if room < 8 {
                 return Err(DropReason::BadL4);
             }

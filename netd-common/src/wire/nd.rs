@@ -25,27 +25,39 @@ pub mod kind {
     pub const REDIRECT: u8 = 137;
 }
 
-/// A neighbour discovery message, or something that is none.
+/// What an ICMPv6 message is to neighbour discovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Nd {
-    /// Who has `target`? `mac` is the source link-layer address option, where there is one.
-    Solicitation {
-        /// The address that is asked for.
-        target: V6,
-        /// The asker's MAC as it says.
-        mac: Option<Mac>,
-    },
+pub enum Kind {
+    /// Who has `target`? `mac` is the asker's.
+    Solicitation,
     /// `target` is at `mac`.
-    Advertisement {
-        /// The address that is spoken for.
-        target: V6,
-        /// Its MAC as the message says.
-        mac: Option<Mac>,
-    },
+    Advertisement,
     /// Only a router may say this: a router advertisement or a redirect.
     Router,
     /// Not neighbour discovery.
     Other,
+}
+
+/// A message as neighbour discovery sees it. Every field is always set: the verifier has no patience
+/// with an enum whose payload is sometimes undefined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nd {
+    /// What it is.
+    pub kind: Kind,
+    /// The address that is asked or spoken for; `::` for routers' and other messages.
+    pub target: V6,
+    /// The link-layer address option; zero: none.
+    pub mac: Mac,
+}
+
+impl Nd {
+    const fn without_target(kind: Kind) -> Self {
+        Self {
+            kind,
+            target: [0; 16],
+            mac: [0; 6],
+        }
+    }
 }
 
 /// Reads the ICMPv6 message of `ip`. A neighbour message that breaks RFC 4861 section 7.1 (hop limit
@@ -53,34 +65,32 @@ pub enum Nd {
 #[inline(always)]
 pub fn parse<W: Window + ?Sized>(w: &W, ip: &Ip<V6>) -> Result<Nd, DropReason> {
     if ip.proto != proto::ICMPV6 || ip.fragment {
-        return Ok(Nd::Other);
+        return Ok(Nd::without_target(Kind::Other));
     }
-    let [kind, code] = w.load::<2>(ip.l4).ok_or(DropReason::Truncated)?;
-    if kind == kind::ROUTER_ADVERTISEMENT || kind == kind::REDIRECT {
-        return Ok(Nd::Router);
-    }
-    if kind != kind::SOLICITATION && kind != kind::ADVERTISEMENT {
-        return Ok(Nd::Other);
-    }
-    let target = w.load::<16>(ip.l4 + 8).ok_or(DropReason::Truncated)?;
-    if ip.ttl != 255 || code != 0 || ip.l4 + 24 > ip.end || target.is_multicast() {
+    let at = usize::from(ip.l4);
+    let [code_of, code] = w.load::<2>(at).ok_or(DropReason::Truncated)?;
+    let (kind, wanted) = match code_of {
+        kind::SOLICITATION => (Kind::Solicitation, 1),
+        kind::ADVERTISEMENT => (Kind::Advertisement, 2),
+        kind::ROUTER_ADVERTISEMENT | kind::REDIRECT => return Ok(Nd::without_target(Kind::Router)),
+        _ => return Ok(Nd::without_target(Kind::Other)),
+    };
+    let target = w.load::<16>(at + 8).ok_or(DropReason::Truncated)?;
+    if ip.ttl != 255 || code != 0 || at + 24 > ip.end as usize || target.is_multicast() {
         return Err(DropReason::SpoofedNd);
     }
-    let (option, wanted) = (
-        w.load::<8>(ip.l4 + 24),
-        if kind == kind::SOLICITATION { 1 } else { 2 },
-    );
-    let mac = match option {
-        Some([k, 1, a, b, c, d, e, f]) if k == wanted && ip.l4 + 32 <= ip.end => {
-            Some([a, b, c, d, e, f])
-        }
-        Some(_) | None => None,
+    let mut nd = Nd {
+        kind,
+        target,
+        mac: [0; 6],
     };
-    Ok(if kind == kind::SOLICITATION {
-        Nd::Solicitation { target, mac }
-    } else {
-        Nd::Advertisement { target, mac }
-    })
+    if at + 32 <= ip.end as usize
+        && let Some([option, 1, a, b, c, d, e, f]) = w.load::<8>(at + 24)
+        && option == wanted
+    {
+        nd.mac = [a, b, c, d, e, f];
+    }
+    Ok(nd)
 }
 
 /// The frame that answers a solicitation for `target` from `asker`: `target` is at `mac`. A `::`
@@ -192,34 +202,38 @@ mod tests {
         let f = message(135, 255, &neighbour(&slla));
         assert_eq!(
             read(&f),
-            Ok(Nd::Solicitation {
+            Ok(Nd {
+                kind: Kind::Solicitation,
                 target: TARGET,
-                mac: Some([2, 0, 0, 0, 0, 1])
+                mac: [2, 0, 0, 0, 0, 1]
             })
         );
         let f = message(135, 255, &neighbour(&[]));
         assert_eq!(
             read(&f),
-            Ok(Nd::Solicitation {
+            Ok(Nd {
+                kind: Kind::Solicitation,
                 target: TARGET,
-                mac: None
+                mac: [0; 6]
             })
         );
         let tlla = [2, 1, 2, 0, 0, 0, 0, 2];
         let f = message(136, 255, &neighbour(&tlla));
         assert_eq!(
             read(&f),
-            Ok(Nd::Advertisement {
+            Ok(Nd {
+                kind: Kind::Advertisement,
                 target: TARGET,
-                mac: Some([2, 0, 0, 0, 0, 2])
+                mac: [2, 0, 0, 0, 0, 2]
             })
         );
         let f = message(136, 255, &neighbour(&slla));
         assert_eq!(
             read(&f),
-            Ok(Nd::Advertisement {
+            Ok(Nd {
+                kind: Kind::Advertisement,
                 target: TARGET,
-                mac: None
+                mac: [0; 6]
             }),
             "wrong option"
         );
@@ -227,9 +241,10 @@ mod tests {
         padded.extend_from_slice(&slla); // behind the packet's end
         assert_eq!(
             read(&padded),
-            Ok(Nd::Solicitation {
+            Ok(Nd {
+                kind: Kind::Solicitation,
                 target: TARGET,
-                mac: None
+                mac: [0; 6]
             })
         );
     }
@@ -255,13 +270,25 @@ mod tests {
 
     #[test]
     fn routers_words_and_other_messages_are_told_apart() {
-        assert_eq!(read(&message(134, 255, &[0; 12])), Ok(Nd::Router));
-        assert_eq!(read(&message(137, 255, &[0; 36])), Ok(Nd::Router));
-        assert_eq!(read(&message(133, 255, &[0; 4])), Ok(Nd::Other));
-        assert_eq!(read(&message(128, 64, &[0; 4])), Ok(Nd::Other));
+        assert_eq!(
+            read(&message(134, 255, &[0; 12])),
+            Ok(Nd::without_target(Kind::Router))
+        );
+        assert_eq!(
+            read(&message(137, 255, &[0; 36])),
+            Ok(Nd::without_target(Kind::Router))
+        );
+        assert_eq!(
+            read(&message(133, 255, &[0; 4])),
+            Ok(Nd::without_target(Kind::Other))
+        );
+        assert_eq!(
+            read(&message(128, 64, &[0; 4])),
+            Ok(Nd::without_target(Kind::Other))
+        );
         let mut udp = message(135, 255, &neighbour(&[]));
         udp[20] = 17;
-        assert_eq!(read(&udp), Ok(Nd::Other));
+        assert_eq!(read(&udp), Ok(Nd::without_target(Kind::Other)));
     }
 
     fn check(f: &[u8; ADVERT_LEN]) {
@@ -284,14 +311,15 @@ mod tests {
         let ip = V6::parse(&f[..], 14).unwrap();
         assert_eq!(
             (ip.src, ip.dst, ip.ttl, ip.end),
-            (TARGET, ASKER, 255, ADVERT_LEN)
+            (TARGET, ASKER, 255, ADVERT_LEN as u32)
         );
         assert_eq!(f[58], 0xe0, "router, solicited, override");
         assert_eq!(
             parse(&f[..], &ip),
-            Ok(Nd::Advertisement {
+            Ok(Nd {
+                kind: Kind::Advertisement,
                 target: TARGET,
-                mac: Some(mac)
+                mac
             })
         );
         assert_eq!(advertisement([2; 6], ASKER, TARGET, mac, false)[58], 0x60);

@@ -1,155 +1,253 @@
 //! The data path as user space sees it: load, pin, hook, and write the maps. Never imports `net`.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `load` | the embedded object, the pinned maps' layouts |
+//! | `hooks` | TCX, clsact and XDP |
+//! | `table` | a hash map with our types |
+//! | `flows` | the flow table: list, end, collect |
+//! | `log` | log lines of the programs |
+//! | `sys` | bpf(2) where aya has no call |
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+mod error;
+mod flows;
+mod hooks;
+mod load;
+mod log;
+mod rows;
+mod sys;
+mod table;
+mod types;
 
-use ipnet::IpNet;
-use netd_common::maps::{FdbEntry, FdbKey, HostEntry, Port, Publish, PublishKey, Target, Uplink};
+pub use error::{Error, Result};
+pub use load::{CLASSIFIERS, LAYOUTS, XDP};
+pub use types::{AttachMode, FlowRecord, Options, XdpMode};
+
+use std::fs;
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, MapData, PerCpuArray};
+use netd_common::addr::{V4, V6};
+use netd_common::flow::Timeouts;
+use netd_common::maps::{
+    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink,
+    name,
+};
 use netd_common::reason::{DropReason, Hook};
 
-/// How TC programs are hooked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AttachMode {
-    /// TCX links (Linux 6.6 and later).
-    Tcx,
-    /// clsact filters at a fixed priority and handle.
-    Clsact,
-}
-
-/// How XDP is hooked on an uplink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum XdpMode {
-    /// In the driver.
-    Native,
-    /// In the stack, before TC.
-    Generic,
-    /// Not at all.
-    Off,
-}
-
-/// What [`Datapath::open`] needs to know.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Pin directory of this instance, on a bpffs (the caller has mounted it).
-    pub bpf_dir: PathBuf,
-    /// None: TCX where the kernel has it, else clsact.
-    pub attach_mode: Option<AttachMode>,
-    /// Decoded log lines of the programs go to `tracing`.
-    pub verbose: bool,
-    /// Entries of `FLOW4` and `FLOW6`, each.
-    pub flow_entries: u32,
-}
-
-/// Errors of the data path: one line each.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Stub.
-    #[error("{0}")]
-    Other(String),
-}
-
-/// Result of the data path.
-pub type Result<T> = std::result::Result<T, Error>;
-
-/// One flow, both directions, times in ns of `CLOCK_MONOTONIC`.
-#[derive(Clone, Debug)]
-pub struct FlowRecord {
-    /// See [`netd_common::maps::FlowKind`].
-    pub kind: netd_common::maps::FlowKind,
-    /// IP protocol number.
-    pub proto: u8,
-    /// Number of the endpoint; 0: the node.
-    pub endpoint: u32,
-    /// Number of the network; 0: the node.
-    pub network: u32,
-    /// Original source.
-    pub src: (IpAddr, u16),
-    /// Original destination.
-    pub dst: (IpAddr, u16),
-    /// Source after translation.
-    pub nat_src: (IpAddr, u16),
-    /// Destination after translation.
-    pub nat_dst: (IpAddr, u16),
-    /// (packets, bytes) of the original direction.
-    pub original: (u64, u64),
-    /// (packets, bytes) of the replies.
-    pub reply: (u64, u64),
-    /// State, in words.
-    pub state: &'static str,
-    /// Nanoseconds since the last packet.
-    pub idle_ns: u64,
-    /// Nanoseconds until it expires.
-    pub expires_ns: u64,
-}
+use self::flows::FlowTable;
+use self::load::Pins;
+use self::table::{Raw, Table};
 
 /// The loaded programs, their maps and their hooks. All of it is pinned: dropping this value leaves
 /// the data path running.
-pub struct Datapath {}
+pub struct Datapath {
+    ebpf: Ebpf,
+    pins: Pins,
+    mode: AttachMode,
+    log: Option<log::Log>,
+    timeouts: Timeouts,
+    ports: Table<u32, Port>,
+    fdb: Table<FdbKey, FdbEntry>,
+    hosts4: Table<V4, HostEntry>,
+    hosts6: Table<V6, HostEntry>,
+    segments: Table<SegmentKey, Target>,
+    flows4: FlowTable<V4>,
+    flows6: FlowTable<V6>,
+    publishes: Table<PublishKey, Publish>,
+    uplinks: Table<u32, Uplink>,
+    deny: LpmTrie<MapData, Raw<V6>, u32>,
+    node: Array<MapData, Raw<Node>>,
+    stats: PerCpuArray<MapData, Raw<Stat>>,
+}
 
-/// Stub body.
-#[expect(unused_variables, clippy::unused_self, reason = "stub")]
-#[expect(missing_docs, reason = "stub")]
 impl Datapath {
-    /// Loads the embedded programs, reuses the pinned maps that fit, and replaces the programs of
-    /// hooks that are pinned already, without a gap.
-    pub fn open(options: &Options) -> Result<Self> { unimplemented!() }
-    pub fn attach_mode(&self) -> AttachMode { unimplemented!() }
+    /// Loads the embedded programs and reuses the pinned maps that fit. Hooks get the new programs,
+    /// without a gap, when they are asked for again. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
+    pub fn open(options: &Options) -> Result<Self> {
+        let mode = match options.attach_mode {
+            Some(mode) => mode,
+            None if load::kernel_at_least(6, 6) => AttachMode::Tcx,
+            None => AttachMode::Clsact,
+        };
+        let (mut ebpf, pins) = load::load(options)?;
+        let e = &mut ebpf;
+        let missing = |name: &str| Error::Load(format!("map {name} is missing"));
+        let wrong = |e: aya::maps::MapError| Error::Load(error::chain(&e));
+        Ok(Self {
+            log: if options.verbose {
+                Some(log::Log::new(e)?)
+            } else {
+                None
+            },
+            timeouts: Timeouts::DEFAULT,
+            ports: Table::take(e, name::PORT)?,
+            fdb: Table::take(e, name::FDB)?,
+            hosts4: Table::take(e, name::HOST4)?,
+            hosts6: Table::take(e, name::HOST6)?,
+            segments: Table::take(e, name::SEGMENT)?,
+            flows4: Table::take(e, name::FLOW4)?,
+            flows6: Table::take(e, name::FLOW6)?,
+            publishes: Table::take(e, name::PUBLISH)?,
+            uplinks: Table::take(e, name::UPLINK)?,
+            deny: e
+                .take_map(name::DENY)
+                .ok_or_else(|| missing(name::DENY))?
+                .try_into()
+                .map_err(wrong)?,
+            node: e
+                .take_map(name::NODE)
+                .ok_or_else(|| missing(name::NODE))?
+                .try_into()
+                .map_err(wrong)?,
+            stats: e
+                .take_map(name::STATS)
+                .ok_or_else(|| missing(name::STATS))?
+                .try_into()
+                .map_err(wrong)?,
+            ebpf,
+            pins,
+            mode,
+        })
+    }
+
+    /// How TC programs are hooked.
+    pub fn attach_mode(&self) -> AttachMode {
+        self.mode
+    }
+
+    /// The loaded object, for tests that run its programs on packets of their own.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
 
     /// Hooks `netd_ep_out` and `netd_ep_in` on an endpoint's node-side device. Idempotent. The device
     /// must be visible in the calling thread's network namespace (likewise below).
-    pub fn hook_endpoint(&mut self, device: &str) -> Result<()> { unimplemented!() }
+    pub fn hook_endpoint(&mut self, device: &str) -> Result<()> {
+        hooks::tc(
+            &mut self.ebpf,
+            &self.pins,
+            self.mode,
+            device,
+            &[hooks::EP_OUT, hooks::EP_IN],
+        )
+    }
+
     /// Hooks `netd_gw_out` on a gateway pair's inner end. Idempotent.
-    pub fn hook_gateway(&mut self, inner: &str) -> Result<()> { unimplemented!() }
-    /// Hooks `netd_up_in`, `netd_up_out` and `netd_xdp` on an uplink. Idempotent. Says how XDP went.
-    /// `xdp`: None = native, else generic.
-    pub fn hook_uplink(&mut self, device: &str, xdp: Option<XdpMode>) -> Result<XdpMode> { unimplemented!() }
+    pub fn hook_gateway(&mut self, inner: &str) -> Result<()> {
+        hooks::tc(
+            &mut self.ebpf,
+            &self.pins,
+            self.mode,
+            inner,
+            &[hooks::GW_OUT],
+        )
+    }
+
+    /// Hooks `netd_up_in`, `netd_up_out` and `netd_xdp` on an uplink. Idempotent. Says how XDP went;
+    /// `xdp`: `None` is native, else generic.
+    pub fn hook_uplink(&mut self, device: &str, xdp: Option<XdpMode>) -> Result<XdpMode> {
+        hooks::tc(
+            &mut self.ebpf,
+            &self.pins,
+            self.mode,
+            device,
+            &[hooks::UP_IN, hooks::UP_OUT],
+        )?;
+        hooks::xdp(&mut self.ebpf, &self.pins, device, xdp)
+    }
+
     /// Removes every hook and pin of a device, there or gone. Idempotent.
-    pub fn unhook(&mut self, device: &str) -> Result<()> { unimplemented!() }
-    /// Devices that have pinned or recorded hooks.
-    pub fn hooked(&self) -> Result<Vec<String>> { unimplemented!() }
+    pub fn unhook(&mut self, device: &str) -> Result<()> {
+        hooks::unhook(&self.pins, device)
+    }
 
-    pub fn port_set(&mut self, ifindex: u32, port: &Port) -> Result<()> { unimplemented!() }
-    pub fn port_remove(&mut self, ifindex: u32) -> Result<()> { unimplemented!() }
-    pub fn ports(&self) -> Result<Vec<(u32, Port)>> { unimplemented!() }
+    /// Devices that have hooks.
+    pub fn hooked(&self) -> Result<Vec<String>> {
+        let dir = &self.pins.links;
+        let entries = fs::read_dir(dir).map_err(Error::pin(dir))?;
+        Ok(entries
+            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+            .map(|n| n.replace('%', "."))
+            .collect())
+    }
 
-    pub fn fdb_set(&mut self, key: FdbKey, entry: &FdbEntry) -> Result<()> { unimplemented!() }
-    pub fn fdb_remove(&mut self, key: FdbKey) -> Result<()> { unimplemented!() }
-    pub fn fdb(&self) -> Result<Vec<(FdbKey, FdbEntry)>> { unimplemented!() }
+    /// Counters that are not zero: (hook, `None` = passed, packets, bytes).
+    pub fn stats(&self) -> Result<Vec<(Hook, Option<DropReason>, u64, u64)>> {
+        let reasons = || std::iter::once(None).chain(DropReason::ALL.iter().copied().map(Some));
+        let mut lines = Vec::new();
+        for hook in Hook::ALL {
+            for reason in reasons() {
+                let cpus = self
+                    .stats
+                    .get(&hook.stat(reason), 0)
+                    .map_err(|e| Error::Map {
+                        map: name::STATS,
+                        op: "look-up",
+                        why: error::chain(&e),
+                    })?;
+                let packets: u64 = cpus.iter().map(|c| c.0.packets).sum();
+                let bytes: u64 = cpus.iter().map(|c| c.0.bytes).sum();
+                if packets > 0 {
+                    lines.push((*hook, reason, packets, bytes));
+                }
+            }
+        }
+        Ok(lines)
+    }
 
-    pub fn host_set(&mut self, addr: IpAddr, entry: &HostEntry) -> Result<()> { unimplemented!() }
-    pub fn host_remove(&mut self, addr: IpAddr) -> Result<()> { unimplemented!() }
-    pub fn hosts(&self) -> Result<Vec<(IpAddr, HostEntry)>> { unimplemented!() }
+    /// All flows of both families.
+    pub fn flows(&self) -> Result<Vec<FlowRecord>> {
+        let mut all = flows::list(&self.flows4, &self.timeouts)?;
+        all.extend(flows::list(&self.flows6, &self.timeouts)?);
+        Ok(all)
+    }
 
-    /// Writes the switch ports of a network (slots 0..len) and removes those beyond. The caller then
-    /// writes `segment_ports` of every `PORT` entry of the network (grow: slots first, then counts;
-    /// shrink: counts first).
-    pub fn segment_set(&mut self, network: u32, ports: &[Target]) -> Result<()> { unimplemented!() }
-
-    pub fn publish_set(&mut self, key: PublishKey, value: &Publish) -> Result<()> { unimplemented!() }
-    pub fn publish_remove(&mut self, key: PublishKey) -> Result<()> { unimplemented!() }
-    pub fn published(&self) -> Result<Vec<(PublishKey, Publish)>> { unimplemented!() }
-
-    pub fn uplink_set(&mut self, ifindex: u32, uplink: &Uplink) -> Result<()> { unimplemented!() }
-    pub fn uplink_remove(&mut self, ifindex: u32) -> Result<()> { unimplemented!() }
-    pub fn uplinks(&self) -> Result<Vec<(u32, Uplink)>> { unimplemented!() }
-
-    /// Makes the deny list exactly `prefixes`.
-    pub fn deny_set(&mut self, prefixes: &[IpNet]) -> Result<()> { unimplemented!() }
-
-    /// Counters that are not zero: (hook, None = passed, packets, bytes).
-    pub fn stats(&self) -> Result<Vec<(Hook, Option<DropReason>, u64, u64)>> { unimplemented!() }
-
-    pub fn flows(&self) -> Result<Vec<FlowRecord>> { unimplemented!() }
     /// Ends the flows for which `which` is true; says how many.
-    pub fn flows_remove(&mut self, which: &dyn Fn(&FlowRecord) -> bool) -> Result<u32> { unimplemented!() }
-    /// Ends expired flows (both entries, re-checked idle); says how many. Call every few seconds.
-    pub fn flows_collect(&mut self) -> Result<u32> { unimplemented!() }
+    pub fn flows_remove(&mut self, which: &dyn Fn(&FlowRecord) -> bool) -> Result<u32> {
+        Ok(flows::remove(&mut self.flows4, &self.timeouts, which)?
+            + flows::remove(&mut self.flows6, &self.timeouts, which)?)
+    }
 
-    /// Log lines of the programs since the last call, decoded, to `tracing` (only with `verbose`).
-    /// Wait on this fd with tokio's `AsyncFd`, then call [`Datapath::log_flush`].
-    pub fn log_fd(&self) -> Option<std::os::fd::RawFd> { unimplemented!() }
-    pub fn log_flush(&mut self) { unimplemented!() }
+    /// Ends expired flows; says how many. Call every few seconds.
+    pub fn flows_collect(&mut self) -> Result<u32> {
+        Ok(flows::collect(&mut self.flows4, &self.timeouts)?
+            + flows::collect(&mut self.flows6, &self.timeouts)?)
+    }
+
+    /// Readable when the programs have written log lines (only with `verbose`).
+    pub fn log_fd(&self) -> Option<std::os::fd::RawFd> {
+        self.log.as_ref().map(log::Log::fd)
+    }
+
+    /// Hands the programs' log lines, decoded, to `tracing`.
+    pub fn log_flush(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
 
     /// Removes every hook, pin and map under a pin directory, programs loaded or not. For `netd cleanup`.
-    pub fn wipe(bpf_dir: &std::path::Path) -> Result<()> { unimplemented!() }
+    pub fn wipe(bpf_dir: &Path) -> Result<()> {
+        if !bpf_dir.is_dir() {
+            return Ok(());
+        }
+        let pins = Pins::below(bpf_dir);
+        if let Ok(devices) = fs::read_dir(&pins.links) {
+            for device in devices.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
+                hooks::unhook(&pins, &device.replace('%', "."))?;
+            }
+        }
+        for entry in fs::read_dir(bpf_dir)
+            .map_err(Error::pin(bpf_dir))?
+            .filter_map(std::result::Result::ok)
+        {
+            if entry.path().is_dir() {
+                fs::remove_dir_all(entry.path()).map_err(Error::pin(entry.path()))?;
+            }
+        }
+        Ok(())
+    }
 }

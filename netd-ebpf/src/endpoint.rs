@@ -1,0 +1,77 @@
+//! `netd_ep_out` and `netd_ep_in`: what leaves an endpoint, and what reaches it the slow way.
+
+use netd_common::addr::{Mac, V4, V6, is_group};
+use netd_common::guard;
+use netd_common::maps::Port;
+use netd_common::reason::DropReason;
+use netd_common::wire::{Eth, Window, ethertype};
+
+use crate::family::Net;
+use crate::maps::PORT;
+use crate::skb::Skb;
+use crate::verdict::{SENT_BY_NETD, Verdict};
+use crate::{neighbour, route, switch, work};
+
+/// A frame from an endpoint.
+#[inline(always)]
+pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
+    // SAFETY: a map value stays readable for the run of the program.
+    let port = unsafe { PORT.get(&skb.ifindex()) }.ok_or(DropReason::NoPort)?;
+    skb.pull(V4::HEADERS);
+    let eth = Eth::parse(&skb)?;
+    guard::mac(port, eth.src)?;
+    match eth.ethertype {
+        ethertype::IPV4 => Ok(packet::<V4>(skb, port)),
+        ethertype::IPV6 => match neighbour::nd(skb, port) {
+            Verdict::OPEN => Ok(packet::<V6>(skb, port)),
+            decided => Ok(decided),
+        },
+        ethertype::ARP => match neighbour::arp(skb, port) {
+            Verdict::OPEN => deliver(skb, port, eth.dst),
+            decided => Ok(decided),
+        },
+        _ => Err(DropReason::EtherType),
+    }
+}
+
+/// An IP packet: its source must be the endpoint's; the gateway's MAC means "route it".
+#[inline(never)]
+fn packet<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(packet_inner::<A>(skb, port))
+}
+
+#[inline(always)]
+fn packet_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    let ip = work::ip::<A>(skb)?;
+    neighbour::owned(
+        guard::source(port, ip.src, ip.dst),
+        port,
+        ip.src,
+        DropReason::SpoofedIp,
+    )?;
+    let dst = skb.load::<6>(0).ok_or(DropReason::Truncated)?;
+    if port.outer != 0 && dst == port.gateway_mac {
+        return Ok(route::from_endpoint::<A>(skb, port));
+    }
+    deliver(skb, port, dst)
+}
+
+/// By MAC, inside the segment.
+#[inline(always)]
+fn deliver(skb: Skb, port: &Port, dst: Mac) -> Result<Verdict, DropReason> {
+    if is_group(dst) {
+        switch::flood(skb, port)
+    } else {
+        switch::forward(skb, port, dst)
+    }
+}
+
+/// A frame on its way out of an endpoint's node-side device. Only netd's programs send there.
+#[inline(always)]
+pub fn r#in(skb: Skb) -> Result<Verdict, DropReason> {
+    if skb.mark() != SENT_BY_NETD {
+        return Err(DropReason::NotOurs);
+    }
+    skb.set_mark(0);
+    Ok(Verdict::NEXT)
+}

@@ -1,0 +1,87 @@
+//! An address family as the programs see it: its maps, and the addresses of a port and an uplink.
+
+use aya_ebpf::maps::HashMap;
+use netd_common::addr::{V4, V6};
+use netd_common::guard::Guarded;
+use netd_common::maps::{Flow, HostEntry, Port, Uplink};
+use netd_common::tuple::Tuple;
+
+use crate::maps::{FLOW4, FLOW6, HOST4, HOST6, WORK4, WORK6};
+use crate::work::Work;
+
+/// IPv4 or IPv6.
+pub trait Net: Guarded {
+    /// `AF_INET` or `AF_INET6`.
+    const AF: u8;
+    /// Bytes to the end of the TCP flags, behind a header without options.
+    const HEADERS: u32;
+    /// `HOST4` or `HOST6`.
+    fn hosts() -> &'static HashMap<Self, HostEntry>;
+    /// `FLOW4` or `FLOW6`.
+    fn flows() -> &'static HashMap<Tuple<Self>, Flow<Self>>;
+    /// This CPU's `WORK4` or `WORK6`.
+    fn work() -> Option<*mut Work<Self>>;
+    /// The gateway's address on a port's network.
+    fn gateway(port: &Port) -> Self;
+    /// The uplink's address.
+    fn outside(uplink: &Uplink) -> Self;
+
+    /// Who has an address.
+    #[inline(always)]
+    fn host(self) -> Option<&'static HostEntry> {
+        // SAFETY: a map value stays readable for the run of the program.
+        unsafe { Self::hosts().get(&self) }
+    }
+}
+
+impl Net for V4 {
+    const AF: u8 = 2;
+    const HEADERS: u32 = 14 + 20 + 14;
+
+    #[inline(always)]
+    fn hosts() -> &'static HashMap<Self, HostEntry> {
+        &HOST4
+    }
+    #[inline(always)]
+    fn flows() -> &'static HashMap<Tuple<Self>, Flow<Self>> {
+        &FLOW4
+    }
+    #[inline(always)]
+    fn work() -> Option<*mut Work<Self>> {
+        WORK4.get_ptr_mut(0)
+    }
+    #[inline(always)]
+    fn gateway(port: &Port) -> Self {
+        port.gateway_v4
+    }
+    #[inline(always)]
+    fn outside(uplink: &Uplink) -> Self {
+        uplink.v4
+    }
+}
+
+impl Net for V6 {
+    const AF: u8 = 10;
+    const HEADERS: u32 = 14 + 40 + 14;
+
+    #[inline(always)]
+    fn hosts() -> &'static HashMap<Self, HostEntry> {
+        &HOST6
+    }
+    #[inline(always)]
+    fn flows() -> &'static HashMap<Tuple<Self>, Flow<Self>> {
+        &FLOW6
+    }
+    #[inline(always)]
+    fn work() -> Option<*mut Work<Self>> {
+        WORK6.get_ptr_mut(0)
+    }
+    #[inline(always)]
+    fn gateway(port: &Port) -> Self {
+        port.gateway_v6
+    }
+    #[inline(always)]
+    fn outside(uplink: &Uplink) -> Self {
+        uplink.v6
+    }
+}

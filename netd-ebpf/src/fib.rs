@@ -1,0 +1,99 @@
+//! The node's routing table, asked from a gateway pair's inner end (the one device with forwarding on).
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Params, bpf_redir_neigh,
+};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
+use netd_common::reason::DropReason;
+use netd_common::tuple::Tuple;
+use netd_common::wire::Ip;
+
+use crate::L3;
+use crate::family::Net;
+use crate::skb::Skb;
+use crate::verdict::SENT_BY_NETD;
+use crate::work::{self, Work};
+
+/// Where the node would send a packet.
+pub enum Route {
+    /// Out of the device with this ifindex; [`send`] knows the next hop.
+    Out(u32),
+    /// To itself (or it has no idea: its stack answers).
+    Node,
+}
+
+/// Looks up the route of a packet with addresses and ports `t`. `inner` is the device it "came from".
+#[inline(always)]
+pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<Route, DropReason> {
+    let Work { fib, neigh, .. } = work::get::<A>()?;
+    *fib = work::blank();
+    fib.family = A::AF;
+    fib.l4_protocol = t.proto;
+    fib.sport = u16::from_ne_bytes(t.sport.0);
+    fib.dport = u16::from_ne_bytes(t.dport.0);
+    fib.ifindex = inner;
+    // The MTU check wants the packet's length; many segments in one skb are cut to fit later on.
+    fib.__bindgen_anon_1.tot_len = if skb.gso_size() == 0 {
+        (ip.end as usize - L3) as u16
+    } else {
+        0
+    };
+    let (src, dst) = (t.src.to_16(), t.dst.to_16());
+    if A::IS_V4 {
+        fib.__bindgen_anon_2.tos = ip.tos;
+        fib.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes([src[12], src[13], src[14], src[15]]);
+        fib.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes([dst[12], dst[13], dst[14], dst[15]]);
+    } else {
+        fib.__bindgen_anon_3.ipv6_src = words(src);
+        fib.__bindgen_anon_4.ipv6_dst = words(dst);
+    }
+    // SAFETY: `raw` is the context, `fib` has the size given.
+    let rc = unsafe {
+        bpf_fib_lookup(
+            skb.raw().cast::<c_void>(),
+            &raw mut *fib,
+            size_of::<Params>() as i32,
+            0,
+        )
+    };
+    match u32::try_from(rc) {
+        Ok(BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) => {}
+        Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => return Ok(Route::Node),
+        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => return Err(DropReason::TooBig),
+        Ok(_) => return Err(DropReason::NoRoute),
+        Err(_) => return Err(DropReason::Helper),
+    }
+    // The helper has written the next hop of `family` over the destination: an IPv4 route may have an
+    // IPv6 one (RFC 5549).
+    neigh.nh_family = u32::from(fib.family);
+    // SAFETY: all members of both unions are plain integers.
+    unsafe {
+        neigh.__bindgen_anon_1.ipv6_nh = fib.__bindgen_anon_4.ipv6_dst;
+    }
+    Ok(Route::Out(fib.ifindex))
+}
+
+/// Sends the packet out of the device [`route`] found; the kernel resolves the next hop's MAC, and
+/// keeps it fresh.
+#[inline(always)]
+pub fn send<A: Net>(skb: Skb, device: u32) -> Result<i32, DropReason> {
+    let neigh = &mut work::get::<A>()?.neigh;
+    skb.set_mark(SENT_BY_NETD);
+    // SAFETY: `neigh` has the size given.
+    Ok(unsafe {
+        bpf_redirect_neigh(
+            device,
+            &raw mut *neigh,
+            size_of::<bpf_redir_neigh>() as i32,
+            0,
+        ) as i32
+    })
+}
+
+#[inline(always)]
+fn words(a: [u8; 16]) -> [u32; 4] {
+    let w = |i: usize| u32::from_ne_bytes([a[i], a[i + 1], a[i + 2], a[i + 3]]);
+    [w(0), w(4), w(8), w(12)]
+}

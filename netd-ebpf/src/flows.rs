@@ -1,0 +1,276 @@
+//! The flow table: finding a flow, noting a packet on it, and making a new one.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
+};
+use netd_common::addr::{Be16, Mac};
+use netd_common::flow::{State, begins, note, tcp_state};
+use netd_common::maps::{Dir, Flow, FlowKind, Uplink, flow_flags};
+use netd_common::nat::{PortRange, TRIES, candidate};
+use netd_common::reason::DropReason;
+use netd_common::tuple::Tuple;
+use netd_common::wire::{L4, Packet, Window};
+
+use crate::family::Net;
+use crate::skb::Skb;
+use crate::sockets;
+use crate::work::{self, Work};
+
+/// `-EEXIST` as the map helpers return it.
+const EEXIST: i32 = -17;
+/// Insert only if the key is not there.
+const BPF_NOEXIST: u64 = 1;
+
+/// What a packet of a known flow turns into, and where it goes.
+#[derive(Clone, Copy)]
+pub struct Hop<A> {
+    /// The tuple it leaves with.
+    pub to: Tuple<A>,
+    /// [`flow_flags`].
+    pub flags: u8,
+    /// With `TO_ENDPOINT`: the device and the MACs.
+    pub device: u32,
+    /// Destination MAC.
+    pub dst_mac: Mac,
+    /// Source MAC.
+    pub src_mac: Mac,
+}
+
+impl<A: Net> Hop<A> {
+    #[inline(always)]
+    const fn of(flow: &Flow<A>) -> Self {
+        Self {
+            to: flow.to,
+            flags: flow.flags,
+            device: flow.device,
+            dst_mac: flow.dst_mac,
+            src_mac: flow.src_mac,
+        }
+    }
+}
+
+/// Finds the flow of a packet and notes the packet on it. `Ok(None)`: netd knows no such flow.
+#[inline(always)]
+pub fn follow<A: Net>(p: &Packet<A>, bytes: usize) -> Result<Option<&'static Hop<A>>, DropReason> {
+    let Some(flow) = A::flows().get_ptr_mut(&p.tuple) else {
+        return Ok(None);
+    };
+    let hop = &mut work::get::<A>()?.hop;
+    // SAFETY: a map value stays mapped for the run of the program. Other CPUs may write it: fields
+    // are read one by one, and the tag, read last, tells whether the element still belongs to our key.
+    let tag = unsafe {
+        *hop = Hop::of(&*flow);
+        core::ptr::read_volatile(&raw const (*flow).tag)
+    };
+    if tag != p.tuple.tag() {
+        return Err(DropReason::FlowRace);
+    }
+    // SAFETY: as above. Packets of one direction are seldom on two CPUs at once; a lost count is
+    // accepted there.
+    unsafe {
+        if let L4::Tcp(flags) = p.l4 {
+            if begins(flags) && (*flow).dir == Dir::Original.code() {
+                reopen::<A>(flow);
+            }
+            (*flow).seen = note((*flow).seen, flags);
+        }
+        (*flow).last_seen = bpf_ktime_get_coarse_ns();
+        (*flow).packets += 1;
+        (*flow).bytes += bytes as u64;
+    }
+    Ok(Some(hop))
+}
+
+/// A SYN on a connection that is over begins the next one with the same ports (RFC 9293 section 3.6.1).
+///
+/// # Safety
+/// `flow` points to a live map value.
+#[inline(always)]
+unsafe fn reopen<A: Net>(flow: *mut Flow<A>) {
+    // SAFETY: by the caller.
+    unsafe {
+        if let Some(other) = A::flows().get_ptr_mut(&(*flow).to.reverse())
+            && tcp_state((*flow).seen, (*other).seen) == State::Closed
+        {
+            (*flow).seen = 0;
+            (*other).seen = 0;
+        }
+    }
+}
+
+/// Ends of a new flow that are an endpoint, and where its packets go.
+#[derive(Clone, Copy)]
+pub struct Leg {
+    /// ifindex of the node-side device.
+    pub device: u32,
+    /// MAC of the endpoint.
+    pub mac: Mac,
+    /// MAC of its gateway.
+    pub gateway_mac: Mac,
+    /// Its number.
+    pub endpoint: u32,
+    /// Number of its network.
+    pub network: u32,
+}
+
+impl Leg {
+    /// No endpoint.
+    pub const NODE: Self = Self {
+        device: 0,
+        mac: [0; 6],
+        gateway_mac: [0; 6],
+        endpoint: 0,
+        network: 0,
+    };
+}
+
+/// What a new flow is to be.
+#[derive(Clone, Copy)]
+pub struct Wish<A> {
+    /// Why it is tracked.
+    pub kind: FlowKind,
+    /// The tuple packets of the original direction leave with; its `sport` is the first choice.
+    pub to: Tuple<A>,
+    /// `to.sport` may be another port of this range; [`PortRange::NONE`]: it must stay.
+    pub ports: PortRange,
+    /// The endpoint; [`Leg::NODE`]: the node itself.
+    pub leg: Leg,
+}
+
+impl<A> Wish<A> {
+    /// Whether the first packet goes from the inside to the outside.
+    #[inline(always)]
+    const fn outward(&self) -> bool {
+        match self.kind {
+            FlowKind::Masquerade | FlowKind::Forward | FlowKind::Node => true,
+            FlowKind::Publish => false,
+        }
+    }
+}
+
+/// Makes the flow that [`Work::wish`] asks for.
+#[inline(always)]
+pub fn begin<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
+    open::<A>(skb)?;
+    let Work { hop, flow, .. } = work::get::<A>()?;
+    // `open` has left the original direction's entry there.
+    *hop = Hop::of(flow);
+    Ok(hop)
+}
+
+/// Makes the two entries of a new flow as [`Work::wish`] says. Inserting the reply's entry is what
+/// reserves the outside port: two flows can never share one towards the same remote socket.
+#[inline(never)]
+fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
+    let Work {
+        packet: p,
+        wish,
+        flow,
+        to,
+        key,
+        ..
+    } = work::get::<A>()?;
+    // SAFETY: plain helper call.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let outward = wish.outward();
+    flow.to = p.tuple.reverse();
+    flow.created = now;
+    flow.last_seen = now;
+    flow.packets = 0;
+    flow.bytes = 0;
+    flow.device = if outward { wish.leg.device } else { 0 };
+    flow.endpoint = wish.leg.endpoint;
+    flow.network = wish.leg.network;
+    flow.dst_mac = wish.leg.mac;
+    flow.src_mac = wish.leg.gateway_mac;
+    flow.kind = wish.kind.code();
+    flow.dir = Dir::Reply.code();
+    flow.seen = 0;
+    flow.flags = match wish.kind {
+        FlowKind::Masquerade | FlowKind::Forward => flow_flags::TO_ENDPOINT,
+        FlowKind::Node => flow_flags::TO_NODE,
+        FlowKind::Publish => 0,
+    };
+    *to = wish.to;
+    reserve(skb, p.l4, wish, flow, to, key)?;
+
+    // The other direction.
+    flow.to = *to;
+    flow.packets = 1;
+    flow.bytes = skb.len() as u64;
+    flow.tag = p.tuple.tag();
+    flow.dir = Dir::Original.code();
+    flow.device = if outward { 0 } else { wish.leg.device };
+    flow.flags = if outward { 0 } else { flow_flags::TO_ENDPOINT };
+    if let L4::Tcp(flags) = p.l4 {
+        flow.seen = note(0, flags);
+    }
+    match A::flows().insert(&p.tuple, &*flow, BPF_NOEXIST) {
+        Ok(()) => Ok(()),
+        Err(rc) => {
+            // Both or none. EEXIST: another CPU has made this very flow a moment ago; its packet won.
+            let _ = A::flows().remove(&*key);
+            Err(if rc == EEXIST {
+                DropReason::FlowRace
+            } else {
+                DropReason::FlowTableFull
+            })
+        }
+    }
+}
+
+/// The outside ports, or identifiers, that traffic through an uplink may take.
+#[inline(always)]
+pub fn outside_ports(l4: L4, uplink: &Uplink) -> PortRange {
+    match l4 {
+        // Identifiers are no ports: all of them may be taken.
+        L4::EchoRequest | L4::EchoReply => PortRange::ALL,
+        L4::Tcp(_) | L4::Udp | L4::Icmp(_) | L4::Other | L4::Fragment => PortRange {
+            min: uplink.port_min.get(),
+            max: uplink.port_max.get(),
+        },
+    }
+}
+
+/// Finds a source port for the original direction and inserts the reply's entry under it.
+#[inline(always)]
+fn reserve<A: Net>(
+    skb: Skb,
+    l4: L4,
+    wish: &Wish<A>,
+    reply: &mut Flow<A>,
+    to: &mut Tuple<A>,
+    key: &mut Tuple<A>,
+) -> Result<(), DropReason> {
+    if wish.ports == PortRange::NONE {
+        return match insert_reply(to, key, reply) {
+            Ok(()) => Ok(()),
+            Err(EEXIST) => Err(DropReason::NoPortFree),
+            Err(_) => Err(DropReason::FlowTableFull),
+        };
+    }
+    // SAFETY: plain helper call.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let orig = wish.to.sport.get();
+    for attempt in 0..TRIES {
+        to.sport = Be16::new(candidate(orig, attempt, random, wish.ports));
+        // A client's port is no port of the node; the node's own flow holds its own first choice.
+        let own = matches!(wish.kind, FlowKind::Node) && attempt == 0;
+        if !matches!(wish.kind, FlowKind::Publish) && sockets::held(skb, l4, to, own) {
+            continue;
+        }
+        match insert_reply(to, key, reply) {
+            Ok(()) => return Ok(()),
+            Err(EEXIST) => {}
+            Err(_) => return Err(DropReason::FlowTableFull),
+        }
+    }
+    Err(DropReason::NoPortFree)
+}
+
+#[inline(always)]
+fn insert_reply<A: Net>(to: &Tuple<A>, key: &mut Tuple<A>, reply: &mut Flow<A>) -> Result<(), i32> {
+    *key = to.reverse();
+    reply.tag = key.tag();
+    A::flows().insert(&*key, &*reply, BPF_NOEXIST)
+}

@@ -1,0 +1,49 @@
+//! The maps. Names, keys and values are `netd_common::maps`; sizes may be changed at load time.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
+use netd_common::addr::{V4, V6};
+use netd_common::maps::{
+    FdbEntry, FdbKey, Flow, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Stat, Target,
+    Uplink, size,
+};
+use netd_common::reason::STATS_LEN;
+use netd_common::tuple::Tuple;
+
+use crate::work::Work;
+
+/// Do not allocate all entries at load time: right for maps that are seldom written.
+const NO_PREALLOC: u32 = 1;
+
+#[map]
+pub static PORT: HashMap<u32, Port> = HashMap::with_max_entries(size::PORT, NO_PREALLOC);
+#[map]
+pub static FDB: HashMap<FdbKey, FdbEntry> = HashMap::with_max_entries(size::FDB, NO_PREALLOC);
+#[map]
+pub static HOST4: HashMap<V4, HostEntry> = HashMap::with_max_entries(size::HOST, NO_PREALLOC);
+#[map]
+pub static HOST6: HashMap<V6, HostEntry> = HashMap::with_max_entries(size::HOST, NO_PREALLOC);
+#[map]
+pub static SEGMENT: HashMap<SegmentKey, Target> =
+    HashMap::with_max_entries(size::SEGMENT, NO_PREALLOC);
+#[map]
+pub static FLOW4: HashMap<Tuple<V4>, Flow<V4>> = HashMap::with_max_entries(size::FLOW, 0);
+#[map]
+pub static FLOW6: HashMap<Tuple<V6>, Flow<V6>> = HashMap::with_max_entries(size::FLOW, 0);
+#[map]
+pub static PUBLISH: HashMap<PublishKey, Publish> =
+    HashMap::with_max_entries(size::PUBLISH, NO_PREALLOC);
+#[map]
+pub static UPLINK: HashMap<u32, Uplink> = HashMap::with_max_entries(size::UPLINK, NO_PREALLOC);
+#[map]
+pub static DENY: LpmTrie<V6, u32> = LpmTrie::with_max_entries(size::DENY, NO_PREALLOC);
+#[map]
+pub static NODE: Array<Node> = Array::with_max_entries(1, 0);
+#[map]
+pub static STATS: PerCpuArray<Stat> = PerCpuArray::with_max_entries(STATS_LEN, 0);
+
+/// The packet at hand.
+#[map]
+pub static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);

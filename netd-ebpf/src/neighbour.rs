@@ -1,0 +1,128 @@
+//! ARP and neighbour discovery: answered for addresses netd knows, so that no question has to be flooded.
+
+use netd_common::addr::V6;
+use netd_common::guard::{self, Source};
+use netd_common::maps::{HostEntry, HostKind, Port};
+use netd_common::reason::DropReason;
+use netd_common::wire::Window;
+use netd_common::wire::arp::{Arp, Op};
+use netd_common::wire::nd::{self, ADVERT_LEN, Kind, advertisement};
+
+use crate::family::Net;
+use crate::skb::Skb;
+use crate::verdict::{SENT_BY_NETD, Verdict};
+use crate::work;
+
+/// An ARP packet from a switch port. [`Verdict::OPEN`]: nobody here knows, treat the frame like any other.
+#[inline(never)]
+pub fn arp(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(arp_inner(skb, port))
+}
+
+#[inline(always)]
+fn arp_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    let arp = Arp::parse(&skb)?;
+    owned(
+        guard::arp(port, &arp)?,
+        port,
+        arp.sender_ip,
+        DropReason::SpoofedArp,
+    )?;
+    if arp.op != Op::Request {
+        return Ok(Verdict::OPEN);
+    }
+    let Some(host) = known(port, arp.target_ip, arp.sender_ip) else {
+        return Ok(Verdict::OPEN);
+    };
+    skb.store(0, &arp.answer(host.mac))?;
+    Ok(back(skb))
+}
+
+/// An IPv6 packet from a switch port. [`Verdict::OPEN`]: it is no question, or nobody here knows.
+#[inline(never)]
+pub fn nd(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(nd_inner(skb, port))
+}
+
+#[inline(always)]
+fn nd_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    let ip = work::ip::<V6>(skb)?;
+    let message = nd::parse(&skb, ip)?;
+    let source = guard::nd(port, &message)?;
+    match message.kind {
+        Kind::Advertisement => {
+            owned(source, port, message.target, DropReason::SpoofedNd)?;
+            Ok(Verdict::OPEN)
+        }
+        Kind::Solicitation => {
+            // Answered before the packet's own guard runs, so its source is checked here.
+            owned(
+                guard::source(port, ip.src, ip.dst),
+                port,
+                ip.src,
+                DropReason::SpoofedIp,
+            )?;
+            match known(port, message.target, ip.src) {
+                Some(host) => Ok(advertise(skb, host, &message.target, &ip.src)),
+                None => Ok(Verdict::OPEN),
+            }
+        }
+        Kind::Router | Kind::Other => Ok(Verdict::OPEN),
+    }
+}
+
+/// Turns a solicitation into its answer.
+#[inline(never)]
+fn advertise(skb: Skb, host: &'static HostEntry, target: &V6, asker: &V6) -> Verdict {
+    Verdict::of(advertise_inner(skb, host, target, asker))
+}
+
+#[inline(always)]
+fn advertise_inner(
+    skb: Skb,
+    host: &'static HostEntry,
+    target: &V6,
+    asker: &V6,
+) -> Result<Verdict, DropReason> {
+    let mac = skb.load::<6>(6).ok_or(DropReason::Truncated)?;
+    let router = HostKind::from_code(host.kind) == HostKind::Gateway;
+    skb.resize(ADVERT_LEN)?;
+    skb.store(0, &advertisement(mac, *asker, *target, host.mac, router))?;
+    Ok(back(skb))
+}
+
+/// Refuses an address that is neither the port's first nor, by `HOST4`/`HOST6`, another of its own.
+#[inline(always)]
+pub fn owned<A: Net>(
+    source: Source,
+    port: &Port,
+    addr: A,
+    reason: DropReason,
+) -> Result<(), DropReason> {
+    match source {
+        Source::Own => Ok(()),
+        Source::Ask => match addr.host() {
+            Some(h) if h.endpoint == port.endpoint && h.network == port.network => Ok(()),
+            Some(_) | None => Err(reason),
+        },
+    }
+}
+
+/// Who on the port's network has the address, unless the asker itself does: gratuitous ARP and the
+/// asker's own duplicate address detection must not be answered.
+#[inline(always)]
+fn known<A: Net>(port: &Port, target: A, asker: A) -> Option<&'static HostEntry> {
+    if target == asker {
+        return None;
+    }
+    let host = target.host()?;
+    (host.network == port.network && (host.endpoint != port.endpoint || host.mac != port.mac))
+        .then_some(host)
+}
+
+/// Out of the device it came in on.
+#[inline(always)]
+fn back(skb: Skb) -> Verdict {
+    skb.set_mark(SENT_BY_NETD);
+    Verdict::redirect(skb.out(skb.ifindex()))
+}

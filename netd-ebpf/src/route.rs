@@ -1,0 +1,171 @@
+//! L3 for what an endpoint sends to its gateway: the node, another endpoint, or the outside.
+
+use netd_common::guard::martian;
+use netd_common::maps::{FlowKind, HostEntry, HostKind, Port, flow_flags, port_flags};
+use netd_common::nat::PortRange;
+use netd_common::reason::DropReason;
+use netd_common::tuple::Tuple;
+use netd_common::wire::{L4, Packet, Window};
+
+use crate::family::Net;
+use crate::fib::Route;
+use crate::flows::{Hop, Leg};
+use crate::maps::UPLINK;
+use crate::skb::Skb;
+use crate::verdict::Verdict;
+use crate::{fib, flows, rewrite, work};
+
+/// A packet an endpoint sent to its gateway's MAC.
+#[inline(never)]
+pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(from_endpoint_inner::<A>(skb, port))
+}
+
+#[inline(always)]
+fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    let ip = &work::get::<A>()?.packet.ip;
+    if ip.dst == A::gateway(port) {
+        return Ok(Verdict::redirect(skb.receive(port.outer)));
+    }
+    let p = work::packet::<A>(skb)?;
+    if let Some(hop) = flows::follow(p, skb.len())? {
+        return along(skb, port, p, hop);
+    }
+    martian(ip.src, ip.dst)?;
+    if let Some(host) = ip.dst.host() {
+        return to_host(skb, port, p, host);
+    }
+    let exit = match fib::route(skb, port.inner, ip, &p.tuple)? {
+        Route::Node => return Ok(Verdict::redirect(skb.receive(port.outer))),
+        Route::Out(exit) => exit,
+    };
+    if port.flags & port_flags::INTERNAL != 0 {
+        return Err(DropReason::Internal);
+    }
+    let hop = open_outward(skb, port, p, exit)?;
+    leave(skb, p, &hop.to, exit)
+}
+
+/// A packet of a flow netd knows.
+#[inline(always)]
+fn along<A: Net>(
+    skb: Skb,
+    port: &Port,
+    p: &Packet<A>,
+    hop: &Hop<A>,
+) -> Result<Verdict, DropReason> {
+    if hop.flags & flow_flags::TO_ENDPOINT != 0 {
+        return to_endpoint(skb, p, hop);
+    }
+    match fib::route(skb, port.inner, &p.ip, &hop.to)? {
+        Route::Out(exit) => leave(skb, p, &hop.to, exit),
+        // The remote address has become the node's own.
+        Route::Node => Err(DropReason::NoRoute),
+    }
+}
+
+/// To an address of a netd network: the sender's own, another one, or a gateway.
+#[inline(always)]
+fn to_host<A: Net>(
+    skb: Skb,
+    port: &Port,
+    p: &Packet<A>,
+    host: &HostEntry,
+) -> Result<Verdict, DropReason> {
+    if HostKind::from_code(host.kind) == HostKind::Gateway {
+        // An address of the node, on whichever network.
+        return Ok(Verdict::redirect(skb.receive(port.outer)));
+    }
+    if host.network != port.network {
+        // Both networks have to agree, and each endpoint's port carries its network's word.
+        // SAFETY: a map value stays readable for the run of the program.
+        let there = unsafe { crate::maps::PORT.get(&host.device) }.ok_or(DropReason::NoPort)?;
+        if port.flags & there.flags & port_flags::NO_ISOLATION == 0 {
+            return Err(DropReason::Isolated);
+        }
+    }
+    ttl(p)?;
+    rewrite::apply(skb, p, &p.tuple, 1)?;
+    rewrite::ethernet(skb, host.mac, host.gateway_mac, A::ETHERTYPE)?;
+    Ok(Verdict::redirect(skb.peer(host.device)))
+}
+
+/// Begins a flow from an endpoint to the outside, leaving by `exit`: masqueraded, or as it is on a
+/// network without masquerade.
+#[inline(always)]
+fn open_outward<A: Net>(
+    skb: Skb,
+    port: &Port,
+    p: &Packet<A>,
+    exit: u32,
+) -> Result<&'static Hop<A>, DropReason> {
+    open_outward_from(skb, port, skb.ifindex(), p, exit)
+}
+
+/// The same for a packet that is no longer on the endpoint's `device`.
+#[inline(always)]
+pub fn open_outward_from<A: Net>(
+    skb: Skb,
+    port: &Port,
+    device: u32,
+    p: &Packet<A>,
+    exit: u32,
+) -> Result<&'static Hop<A>, DropReason> {
+    match p.l4 {
+        L4::Udp | L4::EchoRequest => {}
+        L4::Tcp(flags) if netd_common::flow::begins(flags) => {}
+        L4::Tcp(_) => return Err(DropReason::TcpNoFlow),
+        L4::EchoReply | L4::Icmp(_) => return Err(DropReason::NatIcmp),
+        L4::Other => return Err(DropReason::NatProtocol),
+        L4::Fragment => return Err(DropReason::NatFragment),
+    }
+    // SAFETY: a map value stays readable for the run of the program.
+    let uplink = unsafe { UPLINK.get(&exit) }.ok_or(DropReason::NotUplink)?;
+    let wish = &mut work::get::<A>()?.wish;
+    wish.kind = FlowKind::Forward;
+    wish.to = p.tuple;
+    wish.ports = PortRange::NONE;
+    wish.leg = Leg {
+        device,
+        mac: port.mac,
+        gateway_mac: port.gateway_mac,
+        endpoint: port.endpoint,
+        network: port.network,
+    };
+    if port.flags & port_flags::MASQUERADE != 0 {
+        let outside = A::outside(uplink);
+        if outside.is_unspecified() {
+            return Err(DropReason::NoUplinkAddress);
+        }
+        wish.kind = FlowKind::Masquerade;
+        wish.to.src = outside;
+        wish.ports = flows::outside_ports(p.l4, uplink);
+    }
+    flows::begin::<A>(skb)
+}
+
+/// Rewrites a packet and hands it to an endpoint.
+#[inline(always)]
+pub fn to_endpoint<A: Net>(skb: Skb, p: &Packet<A>, hop: &Hop<A>) -> Result<Verdict, DropReason> {
+    ttl(p)?;
+    rewrite::apply(skb, p, &hop.to, 1)?;
+    rewrite::ethernet(skb, hop.dst_mac, hop.src_mac, A::ETHERTYPE)?;
+    Ok(Verdict::redirect(skb.peer(hop.device)))
+}
+
+/// Rewrites a packet and sends it outside.
+#[inline(always)]
+fn leave<A: Net>(skb: Skb, p: &Packet<A>, to: &Tuple<A>, exit: u32) -> Result<Verdict, DropReason> {
+    ttl(p)?;
+    rewrite::apply(skb, p, to, 1)?;
+    Ok(Verdict::redirect(fib::send::<A>(skb, exit)?))
+}
+
+#[inline(always)]
+fn ttl<A: Net>(p: &Packet<A>) -> Result<(), DropReason> {
+    if p.ip.ttl > 1 {
+        Ok(())
+    } else {
+        Err(DropReason::TtlExceeded)
+    }
+}

@@ -1,0 +1,211 @@
+//! The one place that touches an skb: reading, writing and the helpers that take one.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{
+    bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type,
+    bpf_skb_pull_data, bpf_skb_store_bytes,
+};
+use netd_common::reason::DropReason;
+use netd_common::wire::Window;
+
+/// `pkt_type` of a frame that is for this host.
+const PACKET_HOST: u32 = 0;
+
+/// Headers end well below this offset; it bounds what the verifier has to believe.
+const MAX_OFFSET: usize = 0x3fff;
+
+/// An skb a TC program was called with.
+#[derive(Clone, Copy)]
+pub struct Skb {
+    raw: *mut __sk_buff,
+}
+
+macro_rules! field {
+    ($(#[$doc:meta])* $name:ident) => {
+        field!($(#[$doc])* $name, $name);
+    };
+    ($(#[$doc:meta])* $name:ident, $field:ident) => {
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name(self) -> u32 {
+            // Volatile: LLVM must not fold this load with another into one from a computed pointer,
+            // which the verifier refuses for a context.
+            // SAFETY: `raw` is the context the kernel called the program with.
+            unsafe { core::ptr::read_volatile(&raw const (*self.raw).$field) }
+        }
+    };
+}
+
+impl Skb {
+    /// Wraps the context of a TC program.
+    #[inline(always)]
+    pub const fn new(raw: *mut __sk_buff) -> Self {
+        Self { raw }
+    }
+
+    /// The context pointer, for helpers.
+    #[inline(always)]
+    pub const fn raw(self) -> *mut __sk_buff {
+        self.raw
+    }
+
+    field!(
+        /// ifindex of the device the program is hooked on.
+        ifindex
+    );
+    field!(
+        /// The packet's mark.
+        mark
+    );
+    field!(
+        /// How the link layer saw the destination: 0 is "this host".
+        pkt_type
+    );
+    field!(
+        /// Length of the whole packet.
+        bytes,
+        len
+    );
+    field!(
+        /// Address of the first byte.
+        data
+    );
+    field!(
+        /// Address behind the last byte that lies in one piece.
+        data_end
+    );
+    field!(
+        /// Payload bytes of a segment; 0: not a GSO packet.
+        gso_size
+    );
+
+    /// Sets the packet's mark.
+    #[inline(always)]
+    pub fn set_mark(self, mark: u32) {
+        // SAFETY: as in `field!`; TC programs may write `mark`.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).mark, mark) }
+    }
+
+    /// Whether the link layer addressed the frame to this host.
+    #[inline(always)]
+    pub fn is_for_host(self) -> bool {
+        self.pkt_type() == PACKET_HOST
+    }
+
+    /// Writes `bytes` at `off`. The checksums of the packet are the caller's business.
+    #[inline(always)]
+    pub fn store<const N: usize>(self, off: usize, bytes: &[u8; N]) -> Result<(), DropReason> {
+        // SAFETY: `raw` is the context, `bytes` has N readable bytes.
+        let rc = unsafe {
+            bpf_skb_store_bytes(
+                self.raw,
+                off as u32,
+                bytes.as_ptr().cast::<c_void>(),
+                N as u32,
+                0,
+            )
+        };
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(DropReason::Helper)
+        }
+    }
+
+    /// Makes sure that the first `need` bytes, if there are that many, lie in one piece, where [`Window`]
+    /// can read them. Headers nearly always do; a packet built of page fragments may need the pull.
+    #[inline(always)]
+    pub fn pull(self, need: u32) {
+        /// Once it has to be done: headers with options and extensions as well.
+        const ENOUGH: u32 = 192;
+        let linear = self.data_end() - self.data();
+        if linear < need && linear < self.bytes() {
+            let want = if self.bytes() < ENOUGH {
+                self.bytes()
+            } else {
+                ENOUGH
+            };
+            // SAFETY: `raw` is the context. If it fails, a parser finds the packet truncated.
+            unsafe { bpf_skb_pull_data(self.raw, want) };
+        }
+    }
+
+    /// Makes the packet `len` bytes long.
+    #[inline(always)]
+    pub fn resize(self, len: usize) -> Result<(), DropReason> {
+        if self.len() == len {
+            return Ok(());
+        }
+        // SAFETY: `raw` is the context.
+        let rc = unsafe { bpf_skb_change_tail(self.raw, len as u32, 0) };
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(DropReason::Helper)
+        }
+    }
+
+    /// Sends the packet out of a device.
+    #[inline(always)]
+    pub fn out(self, device: u32) -> i32 {
+        // SAFETY: a plain helper call.
+        unsafe { bpf_redirect(device, 0) as i32 }
+    }
+
+    /// Lets the node's stack receive the packet from a device. Its destination MAC must be the device's.
+    #[inline(always)]
+    pub fn receive(self, device: u32) -> i32 {
+        // SAFETY: a plain helper call.
+        unsafe { bpf_redirect(device, u64::from(BPF_F_INGRESS)) as i32 }
+    }
+
+    /// Lets the other end of a veth, in another namespace, receive the packet at once. Only from
+    /// ingress hooks.
+    #[inline(always)]
+    pub fn peer(self, device: u32) -> i32 {
+        if self.pkt_type() != PACKET_HOST {
+            // The frame was addressed to the peer, not to the device it came in on; before Linux 6.15
+            // `bpf_redirect_peer` leaves PACKET_OTHERHOST in place and IP drops it.
+            // SAFETY: plain helper calls.
+            unsafe { bpf_skb_change_type(self.raw, PACKET_HOST) };
+        }
+        // SAFETY: a plain helper call.
+        unsafe { bpf_redirect_peer(device, 0) as i32 }
+    }
+
+    /// Sends a copy out of a device.
+    #[inline(always)]
+    pub fn copy_out(self, device: u32) {
+        // SAFETY: `raw` is the context. A copy that cannot be made is lost, as on a full queue.
+        unsafe { bpf_clone_redirect(self.raw, device, 0) };
+    }
+
+    /// Lets the node's stack receive a copy from a device.
+    #[inline(always)]
+    pub fn copy_receive(self, device: u32) {
+        // SAFETY: as above.
+        unsafe { bpf_clone_redirect(self.raw, device, u64::from(BPF_F_INGRESS)) };
+    }
+}
+
+impl Window for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
+        if off > MAX_OFFSET {
+            return None;
+        }
+        let (data, end) = (self.data() as usize, self.data_end() as usize);
+        let at = data + off;
+        if at + N <= end {
+            // SAFETY: the N bytes at `at` lie between `data` and `data_end`.
+            return Some(unsafe { (at as *const [u8; N]).read_unaligned() });
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        Skb::bytes(*self) as usize
+    }
+}

@@ -1,0 +1,101 @@
+//! What the node itself holds: published ports, and sockets of its own processes.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
+use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
+use netd_common::addr::Addr;
+use netd_common::maps::{Publish, PublishKey};
+use netd_common::tuple::Tuple;
+use netd_common::wire::L4;
+
+use crate::family::Net;
+use crate::maps::PUBLISH;
+use crate::skb::Skb;
+
+/// `bpf_sock.state` of a listening TCP socket.
+const TCP_LISTEN: u32 = 10;
+
+/// The published port a packet to `addr`:`dport` is for.
+#[inline(always)]
+pub fn published<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
+    // SAFETY: a map value stays readable for the run of the program.
+    unsafe {
+        PUBLISH
+            .get(&PublishKey::new(t.dst, t.dport, t.proto))
+            .or_else(|| PUBLISH.get(&PublishKey::new(A::ZERO, t.dport, t.proto)))
+    }
+}
+
+/// Whether the outside socket a flow would leave by (`to.src`:`to.sport`) is a published port or
+/// belongs to a socket of the node. `own`: the node's own flow asks, so its socket does not count.
+#[inline(always)]
+pub fn held<A: Net>(skb: Skb, l4: L4, to: &Tuple<A>, own: bool) -> bool {
+    match l4 {
+        L4::Tcp(_) | L4::Udp => {}
+        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return false,
+    }
+    let reply = to.reverse();
+    published(&reply).is_some() || (!own && owner(skb, l4, &reply) != Owner::Nobody)
+}
+
+/// Who would get a packet with a tuple on the node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// No socket.
+    Nobody,
+    /// A socket that takes packets from anybody.
+    Listener,
+    /// A socket of exactly this conversation.
+    Connected,
+}
+
+/// Finds the node's socket for an incoming packet with tuple `t`.
+#[inline(always)]
+pub fn owner<A: Net>(skb: Skb, l4: L4, t: &Tuple<A>) -> Owner {
+    let mut key = Key::<A> {
+        src: t.src,
+        dst: t.dst,
+        sport: t.sport.0,
+        dport: t.dport.0,
+    };
+    let tuple = (&raw mut key).cast::<bpf_sock_tuple>();
+    let size = size_of::<Key<A>>() as u32;
+    let netns = BPF_F_CURRENT_NETNS as u64;
+    let tcp = matches!(l4, L4::Tcp(_));
+    // SAFETY: `raw` is the program's context; `key` has the layout of `bpf_sock_tuple` for its family.
+    let sock: *mut bpf_sock = unsafe {
+        if tcp {
+            bpf_skc_lookup_tcp(skb.raw().cast(), tuple, size, netns, 0)
+        } else {
+            bpf_sk_lookup_udp(skb.raw().cast(), tuple, size, netns, 0)
+        }
+    };
+    if sock.is_null() {
+        return Owner::Nobody;
+    }
+    // SAFETY: not null, and held until released below.
+    let connected = unsafe {
+        if tcp {
+            (*sock).state != TCP_LISTEN
+        } else {
+            (*sock).dst_port != 0
+        }
+    };
+    // SAFETY: the reference the look-up took.
+    unsafe { bpf_sk_release(sock.cast::<c_void>()) };
+    if connected {
+        Owner::Connected
+    } else {
+        Owner::Listener
+    }
+}
+
+/// `bpf_sock_tuple` for one family.
+#[repr(C)]
+struct Key<A: Addr> {
+    src: A,
+    dst: A,
+    sport: [u8; 2],
+    dport: [u8; 2],
+}

@@ -1,0 +1,92 @@
+//! The segment: frames to a known MAC go to its switch port, the others to all.
+
+use core::ffi::c_void;
+
+use aya_ebpf::cty::c_long;
+use aya_ebpf::helpers::generated::bpf_loop;
+use netd_common::addr::Mac;
+use netd_common::maps::{FdbKey, HostKind, Port, SegmentKey};
+use netd_common::reason::DropReason;
+
+use crate::maps::{FDB, SEGMENT};
+use crate::skb::Skb;
+use crate::verdict::{SENT_BY_NETD, Verdict};
+
+/// Sends a unicast frame to the switch port its destination is behind.
+#[inline(always)]
+pub fn forward(skb: Skb, port: &Port, dst: Mac) -> Result<Verdict, DropReason> {
+    // SAFETY: a map value stays readable for the run of the program.
+    let Some(entry) = (unsafe { FDB.get(&FdbKey::new(port.network, dst)) }) else {
+        return flood(skb, port);
+    };
+    if entry.device == skb.ifindex() {
+        return Err(DropReason::Reflected);
+    }
+    Ok(Verdict::redirect(match HostKind::from_code(entry.kind) {
+        HostKind::Endpoint => skb.peer(entry.device),
+        HostKind::Gateway => skb.receive(entry.device),
+    }))
+}
+
+/// What the loop over a segment's switch ports carries.
+struct Flood {
+    skb: Skb,
+    network: u32,
+    /// Device the frame came from: it does not go back there.
+    from: u32,
+}
+
+/// Sends a copy to every switch port of the network but the one it came from.
+#[inline(always)]
+pub fn flood(skb: Skb, port: &Port) -> Result<Verdict, DropReason> {
+    // From the gateway's inner end a frame must not go to its outer end.
+    let from = if port.endpoint == 0 {
+        port.outer
+    } else {
+        skb.ifindex()
+    };
+    let mut ctx = Flood {
+        skb,
+        network: port.network,
+        from,
+    };
+    // SAFETY: the callback takes an index and the context given; both live through the call.
+    unsafe {
+        bpf_loop(
+            port.segment_ports,
+            copy as *const () as *mut c_void,
+            (&raw mut ctx).cast::<c_void>(),
+            0,
+        );
+    }
+    Ok(Verdict::COPIED)
+}
+
+/// One switch port.
+extern "C" fn copy(slot: u32, ctx: *mut c_void) -> c_long {
+    // SAFETY: `bpf_loop` hands over the context of `flood`.
+    let Flood { skb, network, from } = unsafe { &*ctx.cast::<Flood>() };
+    // SAFETY: a map value stays readable for the run of the program.
+    let Some(target) = (unsafe {
+        SEGMENT.get(&SegmentKey {
+            network: *network,
+            slot,
+        })
+    }) else {
+        return 0;
+    };
+    if target.device == *from {
+        return 0;
+    }
+    match HostKind::from_code(target.kind) {
+        HostKind::Endpoint => {
+            skb.set_mark(SENT_BY_NETD);
+            skb.copy_out(target.device);
+        }
+        HostKind::Gateway => {
+            skb.set_mark(0);
+            skb.copy_receive(target.device);
+        }
+    }
+    0
+}

@@ -1,0 +1,79 @@
+//! What a program decided, and how it is counted.
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use netd_common::maps::Stat;
+use netd_common::reason::{DropReason, Hook};
+
+use crate::maps::STATS;
+
+/// Mark on packets that netd's programs send out of a device, for the program on that device's
+/// egress, which takes it off again.
+pub const SENT_BY_NETD: u32 = 0x6e64_0001;
+
+/// How a TC program ends: a number of which every bit is defined. Functions that are not inlined return
+/// it in place of a `Result<_, DropReason>`, of which some bits are not: the verifier would see there
+/// whatever the register held before, a pointer for instance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Verdict(u64);
+
+impl Verdict {
+    /// Not netd's, or done: on to the next program and the stack.
+    pub const NEXT: Self = Self(1 << 32);
+    /// Copies were sent; the packet itself is over.
+    pub const COPIED: Self = Self(2 << 32);
+    /// Nobody has decided yet.
+    pub const OPEN: Self = Self(4 << 32);
+    const REDIRECT: u64 = 3 << 32;
+    const KIND: u64 = 0xffff_ffff << 32;
+
+    /// A redirect helper was called; `action` is what it returned.
+    #[inline(always)]
+    pub const fn redirect(action: i32) -> Self {
+        Self(Self::REDIRECT | action.cast_unsigned() as u64)
+    }
+
+    /// The verdict, or the drop.
+    #[inline(always)]
+    pub fn of(outcome: Result<Self, DropReason>) -> Self {
+        match outcome {
+            Ok(verdict) => verdict,
+            Err(reason) => Self(reason as u64),
+        }
+    }
+}
+
+/// `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact: other programs on the hook see the packet as well.
+const NEXT: i32 = -1;
+
+/// Counts a verdict at a hook and turns it into the TC action.
+#[inline(always)]
+pub fn finish(hook: Hook, bytes: usize, verdict: Verdict) -> i32 {
+    let low = verdict.0 as u32;
+    let (code, action) = match verdict.0 & Verdict::KIND {
+        0 => (low, TC_ACT_SHOT),
+        Verdict::REDIRECT => (0, low.cast_signed()),
+        _ if verdict == Verdict::COPIED => (0, TC_ACT_SHOT),
+        _ => (0, NEXT),
+    };
+    count_at(hook.stat(None) + code, bytes);
+    action
+}
+
+/// Counts one packet.
+#[inline(always)]
+pub fn count(hook: Hook, reason: Option<DropReason>, bytes: usize) {
+    count_at(hook.stat(reason), bytes);
+}
+
+#[inline(always)]
+fn count_at(index: u32, bytes: usize) {
+    if let Some(stat) = STATS.get_ptr_mut(index) {
+        let stat: *mut Stat = stat;
+        // SAFETY: the pointer is to this CPU's value, which only programs on this CPU write.
+        unsafe {
+            (*stat).packets += 1;
+            (*stat).bytes += bytes as u64;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The packet at hand and all that is made from it, in one per-CPU value: it does not fit the 512
+//! bytes of stack, and what is read back from a map is, to the verifier, any value at all, so that
+//! the paths that lead here become one again.
+
+use core::mem::zeroed;
+
+use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
+use netd_common::maps::Flow;
+use netd_common::reason::DropReason;
+use netd_common::tuple::Tuple;
+use netd_common::wire::{Ip, Packet};
+
+use crate::L3;
+use crate::family::Net;
+use crate::flows::{Hop, Wish};
+use crate::skb::Skb;
+
+/// Value of `WORK4` and `WORK6`.
+#[repr(C)]
+pub struct Work<A> {
+    /// The packet.
+    pub packet: Packet<A>,
+    /// What it turns into and where it goes.
+    pub hop: Hop<A>,
+    /// The flow that is asked for.
+    pub wish: Wish<A>,
+    /// The entry that is written.
+    pub flow: Flow<A>,
+    /// The tuple that is tried.
+    pub to: Tuple<A>,
+    /// Its reverse, the key of the replies.
+    pub key: Tuple<A>,
+    /// The question to the routing table.
+    pub fib: bpf_fib_lookup,
+    /// Its answer.
+    pub neigh: bpf_redir_neigh,
+}
+
+/// This CPU's value. Programs on one CPU do not interrupt each other: softirq and transmit run with
+/// bottom halves off.
+#[inline(always)]
+pub fn get<A: Net>() -> Result<&'static mut Work<A>, DropReason> {
+    let work = A::work().ok_or(DropReason::Helper)?;
+    // SAFETY: a per-CPU map value, valid for the run of the program. Each run takes references to
+    // fields it is not writing through another at the same time.
+    Ok(unsafe { &mut *work })
+}
+
+/// Reads the IP header.
+#[inline(always)]
+pub fn ip<A: Net>(skb: Skb) -> Result<&'static Ip<A>, DropReason> {
+    read_ip::<A>(skb)?;
+    Ok(&get::<A>()?.packet.ip)
+}
+
+#[inline(never)]
+fn read_ip<A: Net>(skb: Skb) -> Result<(), DropReason> {
+    skb.pull(A::HEADERS);
+    get::<A>()?.packet.ip = A::parse(&skb, L3)?;
+    Ok(())
+}
+
+/// Reads the L4 header behind the IP header that [`ip`] has read.
+#[inline(always)]
+pub fn packet<A: Net>(skb: Skb) -> Result<&'static Packet<A>, DropReason> {
+    read_l4::<A>(skb)?;
+    Ok(&get::<A>()?.packet)
+}
+
+#[inline(never)]
+fn read_l4<A: Net>(skb: Skb) -> Result<(), DropReason> {
+    let work = get::<A>()?;
+    let ip = work.packet.ip;
+    work.packet = Packet::parse(&skb, ip)?;
+    Ok(())
+}
+
+/// All zero, for the kernel's structures.
+#[inline(always)]
+pub fn blank<T: Copy>() -> T {
+    // SAFETY: only used for the kernel's plain integers and unions of them.
+    unsafe { zeroed() }
+}

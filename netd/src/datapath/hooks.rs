@@ -1,0 +1,238 @@
+//! Hooks: TCX links or clsact filters, and XDP. All of them stay when the daemon goes: links by
+//! their pins, filters by themselves. A hook that is there already gets the new program in place.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode as AyaXdp};
+
+use super::error::{Error, Result, chain};
+use super::load::{self, Pins};
+use super::{AttachMode, XdpMode};
+
+/// Priority and handle of clsact filters: how a later daemon finds its own.
+const PRIORITY: u16 = 0x6e64;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// A TC program and the side of the device it is hooked on.
+#[derive(Clone, Copy)]
+pub(super) struct TcHook {
+    pub program: &'static str,
+    pub side: TcAttachType,
+}
+
+pub(super) const EP_OUT: TcHook = TcHook {
+    program: "netd_ep_out",
+    side: TcAttachType::Ingress,
+};
+pub(super) const EP_IN: TcHook = TcHook {
+    program: "netd_ep_in",
+    side: TcAttachType::Egress,
+};
+pub(super) const GW_OUT: TcHook = TcHook {
+    program: "netd_gw_out",
+    side: TcAttachType::Ingress,
+};
+pub(super) const UP_IN: TcHook = TcHook {
+    program: "netd_up_in",
+    side: TcAttachType::Ingress,
+};
+pub(super) const UP_OUT: TcHook = TcHook {
+    program: "netd_up_out",
+    side: TcAttachType::Egress,
+};
+
+fn failed<'a>(device: &'a str, hook: &'static str) -> impl Fn(String) -> Error + 'a {
+    move |why| Error::Hook {
+        device: device.into(),
+        hook,
+        why,
+    }
+}
+
+/// Hooks TC programs on a device.
+pub(super) fn tc(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    mode: AttachMode,
+    device: &str,
+    hooks: &[TcHook],
+) -> Result<()> {
+    let dir = pins.device(device);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .map_err(Error::pin(&dir))?;
+    if mode == AttachMode::Clsact {
+        match qdisc_add_clsact(device) {
+            Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {}
+            other => other.map_err(|e| failed(device, "clsact")(chain(&e)))?,
+        }
+    }
+    for hook in hooks {
+        let pin = dir.join(hook.program);
+        match mode {
+            AttachMode::Tcx => tcx(ebpf, &pin, device, *hook)?,
+            AttachMode::Clsact => clsact(ebpf, &pin, device, *hook)?,
+        }
+    }
+    Ok(())
+}
+
+fn tcx(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()> {
+    let fail = failed(device, hook.program);
+    let program = load::classifier(ebpf, hook.program)?;
+    if let Ok(old) = PinnedLink::from_pin(pin) {
+        let link: FdLink = old.into();
+        let link = SchedClassifierLink::try_from(link).map_err(|e| fail(chain(&e)))?;
+        match program.attach_to_link(link) {
+            // The link stays pinned; what aya holds of it may go.
+            Ok(id) => {
+                return program.take_link(id).map(drop).map_err(|e| fail(chain(&e)));
+            }
+            // Its device is gone, and another has the name now.
+            Err(ProgramError::SyscallError(e))
+                if e.io_error.raw_os_error() == Some(libc::ENOLINK) => {}
+            Err(e) => return Err(fail(chain(&e))),
+        }
+    }
+    remove(pin)?;
+    // First on the hook: a program before netd's that ends the chain would hide packets from it.
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program
+        .attach_with_options(device, hook.side, order)
+        .map_err(|e| fail(chain(&e)))?;
+    let link = program.take_link(id).map_err(|e| fail(chain(&e)))?;
+    let link = FdLink::try_from(link).map_err(|e| fail(chain(&e)))?;
+    link.pin(pin).map(drop).map_err(|e| fail(chain(&e)))
+}
+
+fn clsact(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()> {
+    let fail = failed(device, hook.program);
+    let program = load::classifier(ebpf, hook.program)?;
+    let old = SchedClassifierLink::attached(device, hook.side, PRIORITY, HANDLE, None)
+        .map_err(|e| fail(e.to_string()))?;
+    // Replaces the filter with this priority and handle, if there is one.
+    let id = if let Ok(id) = program.attach_to_link(old) {
+        id
+    } else {
+        let options = NlOptions {
+            priority: PRIORITY,
+            handle: HANDLE,
+            classid: None,
+        };
+        program
+            .attach_with_options(device, hook.side, TcAttachOptions::Netlink(options))
+            .map_err(|e| fail(chain(&e)))?
+    };
+    // Dropping the link would remove the filter.
+    let link = program.take_link(id).map_err(|e| fail(chain(&e)))?;
+    std::mem::forget(link);
+    // A filter cannot be pinned; its program's pin tells a later `unhook` that it is there.
+    remove(pin)?;
+    program.pin(pin).map_err(|e| fail(chain(&e)))
+}
+
+/// Hooks XDP: native if the driver can, else generic; or as asked.
+pub(super) fn xdp(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    device: &str,
+    wanted: Option<XdpMode>,
+) -> Result<XdpMode> {
+    let fail = failed(device, load::XDP);
+    let dir = pins.device(device);
+    let modes: &[(XdpMode, AyaXdp)] = match wanted {
+        None => &[
+            (XdpMode::Native, AyaXdp::Driver),
+            (XdpMode::Generic, AyaXdp::Skb),
+        ],
+        Some(XdpMode::Native) => &[(XdpMode::Native, AyaXdp::Driver)],
+        Some(XdpMode::Generic) => &[(XdpMode::Generic, AyaXdp::Skb)],
+        Some(XdpMode::Off) => &[],
+    };
+    let pin_of = |mode: XdpMode| dir.join(format!("{}_{}", load::XDP, mode.name()));
+    let program = load::xdp(ebpf)?;
+    let mut why = String::new();
+    for (mode, flags) in modes {
+        let pin = pin_of(*mode);
+        if let Ok(old) = PinnedLink::from_pin(&pin) {
+            let link = XdpLink::try_from(FdLink::from(old)).map_err(|e| fail(chain(&e)))?;
+            if let Ok(id) = program.attach_to_link(link) {
+                drop(program.take_link(id).map_err(|e| fail(chain(&e)))?);
+                return Ok(*mode);
+            }
+        }
+        // Another mode's link would be in the way.
+        for other in [XdpMode::Native, XdpMode::Generic] {
+            remove(&pin_of(other))?;
+        }
+        match program.attach(device, *flags) {
+            Ok(id) => {
+                let link = program.take_link(id).map_err(|e| fail(chain(&e)))?;
+                let link = FdLink::try_from(link).map_err(|e| fail(chain(&e)))?;
+                link.pin(&pin).map(drop).map_err(|e| fail(chain(&e)))?;
+                return Ok(*mode);
+            }
+            Err(e) => why = chain(&e),
+        }
+    }
+    if wanted == Some(XdpMode::Off) {
+        for other in [XdpMode::Native, XdpMode::Generic] {
+            remove(&pin_of(other))?;
+        }
+        return Ok(XdpMode::Off);
+    }
+    Err(fail(why))
+}
+
+/// Removes the hooks of a device, and their pins.
+pub(super) fn unhook(pins: &Pins, device: &str) -> Result<()> {
+    let dir = pins.device(device);
+    let names = match fs::read_dir(&dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::pin(&dir)(e)),
+        Ok(entries) => entries.filter_map(|e| e.ok().map(|e| e.path())),
+    };
+    for pin in names {
+        // A pinned link ends with its pin. A pinned program stands for a clsact filter.
+        if PinnedLink::from_pin(&pin).is_err() {
+            remove_filter(device, &pin);
+        }
+        remove(&pin)?;
+    }
+    match fs::remove_dir(&dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::pin(&dir)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the clsact filter a program's pin stands for; gone with its device is as good.
+fn remove_filter(device: &str, pin: &Path) {
+    let name = pin.file_name().and_then(|n| n.to_str());
+    let Some(hook) = [EP_OUT, EP_IN, GW_OUT, UP_IN, UP_OUT]
+        .into_iter()
+        .find(|h| Some(h.program) == name)
+    else {
+        return;
+    };
+    if let Ok(link) = SchedClassifierLink::attached(device, hook.side, PRIORITY, HANDLE, None) {
+        drop(link); // detaches
+    }
+}
+
+fn remove(pin: &Path) -> Result<()> {
+    match fs::remove_file(pin) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::pin(pin)(e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,202 @@
+//! Loads the embedded object: maps that are pinned are reused where their layout fits, the others
+//! are made and pinned; programs are always new.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapInfo;
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use bytemuck::Pod;
+use netd_common::addr::{V4, V6};
+use netd_common::maps::{
+    DenyKey, FdbEntry, FdbKey, Flow, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Stat,
+    Target, Uplink, name,
+};
+use netd_common::tuple::Tuple;
+
+use super::Options;
+use super::error::{Error, Result, chain};
+
+/// The programs, as `netd-ebpf` built them.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_EBPF_OBJECT"));
+
+/// Generation of the map layouts: the directory pins are under. A change of any layout counts it up.
+const GENERATION: &str = "g1";
+
+/// Names of the TC programs.
+pub const CLASSIFIERS: [&str; 5] = [
+    "netd_ep_out",
+    "netd_ep_in",
+    "netd_gw_out",
+    "netd_up_in",
+    "netd_up_out",
+];
+/// Name of the XDP program.
+pub const XDP: &str = "netd_xdp";
+
+/// Where an instance's pins are.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    pub maps: PathBuf,
+    pub links: PathBuf,
+}
+
+impl Pins {
+    pub fn below(bpf_dir: &Path) -> Self {
+        let root = bpf_dir.join(GENERATION);
+        Self {
+            maps: root.join("maps"),
+            links: root.join("links"),
+        }
+    }
+
+    fn make(&self) -> Result<()> {
+        for dir in [&self.maps, &self.links] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(Error::pin(dir))?;
+        }
+        Ok(())
+    }
+
+    /// The pin directory of a device's hooks. bpffs refuses names with a dot.
+    pub fn device(&self, device: &str) -> PathBuf {
+        self.links.join(device.replace('.', "%"))
+    }
+}
+
+/// Key and value sizes of a pinned map.
+const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) {
+    (name, size_of::<K>() as u32, size_of::<V>() as u32)
+}
+
+/// Every pinned map with the sizes of its key and value, in bytes.
+pub const LAYOUTS: [(&str, u32, u32); 12] = [
+    layout::<u32, Port>(name::PORT),
+    layout::<FdbKey, FdbEntry>(name::FDB),
+    layout::<V4, HostEntry>(name::HOST4),
+    layout::<V6, HostEntry>(name::HOST6),
+    layout::<SegmentKey, Target>(name::SEGMENT),
+    layout::<Tuple<V4>, Flow<V4>>(name::FLOW4),
+    layout::<Tuple<V6>, Flow<V6>>(name::FLOW6),
+    layout::<PublishKey, Publish>(name::PUBLISH),
+    layout::<u32, Uplink>(name::UPLINK),
+    layout::<DenyKey, u32>(name::DENY),
+    layout::<u32, Node>(name::NODE),
+    layout::<u32, Stat>(name::STATS),
+];
+
+/// Checks a pinned map against the layout; `Ok(Some(entries))` if it is there.
+fn pinned(path: &Path, key: u32, value: u32) -> Result<Option<u32>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let info = MapInfo::from_pin(path)
+        .map_err(|e| Error::Load(format!("{}: {}", path.display(), chain(&e))))?;
+    let found = (info.key_size(), info.value_size());
+    if found != (key, value) {
+        return Err(Error::Layout {
+            path: path.into(),
+            found: format!("key {} and value {} bytes", found.0, found.1),
+            wanted: format!("key {key} and value {value} bytes"),
+        });
+    }
+    Ok(Some(info.max_entries()))
+}
+
+/// Loads everything.
+pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
+    let pins = Pins::below(&options.bpf_dir);
+    pins.make()?;
+    let paths: Vec<PathBuf> = LAYOUTS
+        .iter()
+        .map(|(name, ..)| pins.maps.join(name))
+        .collect();
+    let log_level: u8 = if options.verbose { 4 } else { 0 };
+    let csum_v6: u64 = if kernel_at_least(6, 16) { 1 << 7 } else { 0 };
+
+    let mut loader = EbpfLoader::new();
+    for ((name, key, value), path) in LAYOUTS.iter().zip(&paths) {
+        let entries = pinned(path, *key, *value)?;
+        if name.starts_with("FLOW") {
+            loader.map_max_entries(name, entries.unwrap_or(options.flow_entries));
+        }
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut ebpf = loader
+        .override_global("AYA_LOG_LEVEL", &log_level, false)
+        .override_global("CSUM_V6_FLAG", &csum_v6, false)
+        .verifier_log_level(if std::env::var_os("NETD_VLOG").is_some() {
+            VerifierLogLevel::VERBOSE
+        } else {
+            VerifierLogLevel::STATS
+        })
+        .load(OBJECT)
+        .map_err(|e| Error::Load(chain(&e)))?;
+    for path in &paths {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::pin(path))?;
+    }
+
+    for program in CLASSIFIERS {
+        classifier(&mut ebpf, program)?
+            .load()
+            .map_err(refused(program))?;
+    }
+    xdp(&mut ebpf)?.load().map_err(refused(XDP))?;
+    Ok((ebpf, pins))
+}
+
+fn refused(program: &str) -> impl FnOnce(ProgramError) -> Error {
+    let program = program.to_string();
+    move |e| {
+        if let ProgramError::LoadError { verifier_log, .. } = &e {
+            tracing::debug!("verifier log of {program}:\n{verifier_log}");
+        }
+        let why = match &e {
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } => {
+                let log = verifier_log.to_string();
+                let last = log
+                    .lines()
+                    .rev()
+                    .find(|l| !l.trim().is_empty() && !l.starts_with("processed"));
+                format!("{io_error}: {}", last.unwrap_or("no verifier log"))
+            }
+            other => chain(other),
+        };
+        Error::Program { program, why }
+    }
+}
+
+/// A TC program of a loaded object.
+pub(super) fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    ebpf.program_mut(name)
+        .and_then(|p| p.try_into().ok())
+        .ok_or_else(|| Error::Load(format!("program {name} is missing")))
+}
+
+/// The XDP program of a loaded object.
+pub(super) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    ebpf.program_mut(XDP)
+        .and_then(|p| p.try_into().ok())
+        .ok_or_else(|| Error::Load(format!("program {XDP} is missing")))
+}
+
+/// Whether the running kernel is at least `major.minor`.
+pub(super) fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let Ok(uname) = nix::sys::utsname::uname() else {
+        return false;
+    };
+    let release = uname.release().to_string_lossy();
+    let mut parts = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|p| p.parse().unwrap_or(0));
+    let (a, b) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    (a, b) >= (major, minor)
+}

@@ -1,0 +1,172 @@
+//! Rows of the maps the control plane writes.
+
+use std::net::IpAddr;
+
+use aya::maps::lpm_trie::Key;
+use ipnet::IpNet;
+use netd_common::addr::V6;
+use netd_common::maps::{
+    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Target, Uplink, name,
+    node_flags,
+};
+
+use super::Datapath;
+use super::error::{Error, Result, chain};
+use super::table::Raw;
+
+impl Datapath {
+    /// Writes the row of a device.
+    pub fn port_set(&mut self, ifindex: u32, port: &Port) -> Result<()> {
+        self.ports.set(ifindex, *port)
+    }
+
+    /// Removes the row of a device, there or not (likewise below).
+    pub fn port_remove(&mut self, ifindex: u32) -> Result<()> {
+        self.ports.remove(ifindex).map(drop)
+    }
+
+    /// All devices: (ifindex, row).
+    pub fn ports(&self) -> Result<Vec<(u32, Port)>> {
+        self.ports.all()
+    }
+
+    /// Writes a forwarding entry.
+    pub fn fdb_set(&mut self, key: FdbKey, entry: &FdbEntry) -> Result<()> {
+        self.fdb.set(key, *entry)
+    }
+
+    /// Removes a forwarding entry.
+    pub fn fdb_remove(&mut self, key: FdbKey) -> Result<()> {
+        self.fdb.remove(key).map(drop)
+    }
+
+    /// All forwarding entries.
+    pub fn fdb(&self) -> Result<Vec<(FdbKey, FdbEntry)>> {
+        self.fdb.all()
+    }
+
+    /// Says who has an address.
+    pub fn host_set(&mut self, addr: IpAddr, entry: &HostEntry) -> Result<()> {
+        match addr {
+            IpAddr::V4(a) => self.hosts4.set(a.octets(), *entry),
+            IpAddr::V6(a) => self.hosts6.set(a.octets(), *entry),
+        }
+    }
+
+    /// Nobody has the address any more.
+    pub fn host_remove(&mut self, addr: IpAddr) -> Result<()> {
+        match addr {
+            IpAddr::V4(a) => self.hosts4.remove(a.octets()).map(drop),
+            IpAddr::V6(a) => self.hosts6.remove(a.octets()).map(drop),
+        }
+    }
+
+    /// All addresses.
+    pub fn hosts(&self) -> Result<Vec<(IpAddr, HostEntry)>> {
+        let v4 = self
+            .hosts4
+            .all()?
+            .into_iter()
+            .map(|(a, h)| (IpAddr::from(a), h));
+        let v6 = self
+            .hosts6
+            .all()?
+            .into_iter()
+            .map(|(a, h)| (IpAddr::from(a), h));
+        Ok(v4.chain(v6).collect())
+    }
+
+    /// Writes the switch ports of a network (slots 0..len) and removes those beyond. The caller then
+    /// writes `segment_ports` of every `PORT` row of the network (grow: slots first, then counts;
+    /// shrink: counts first).
+    pub fn segment_set(&mut self, network: u32, ports: &[Target]) -> Result<()> {
+        for (slot, target) in (0..).zip(ports) {
+            self.segments.set(SegmentKey { network, slot }, *target)?;
+        }
+        let mut slot = ports.len() as u32;
+        while self.segments.remove(SegmentKey { network, slot })? {
+            slot += 1;
+        }
+        Ok(())
+    }
+
+    /// Publishes a port.
+    pub fn publish_set(&mut self, key: PublishKey, value: &Publish) -> Result<()> {
+        self.publishes.set(key, *value)
+    }
+
+    /// Ends a published port; its flows are the caller's business.
+    pub fn publish_remove(&mut self, key: PublishKey) -> Result<()> {
+        self.publishes.remove(key).map(drop)
+    }
+
+    /// All published ports.
+    pub fn published(&self) -> Result<Vec<(PublishKey, Publish)>> {
+        self.publishes.all()
+    }
+
+    /// Writes the row of an uplink.
+    pub fn uplink_set(&mut self, ifindex: u32, uplink: &Uplink) -> Result<()> {
+        self.uplinks.set(ifindex, *uplink)
+    }
+
+    /// Removes the row of an uplink.
+    pub fn uplink_remove(&mut self, ifindex: u32) -> Result<()> {
+        self.uplinks.remove(ifindex).map(drop)
+    }
+
+    /// All uplinks: (ifindex, row).
+    pub fn uplinks(&self) -> Result<Vec<(u32, Uplink)>> {
+        self.uplinks.all()
+    }
+
+    /// Makes the deny list exactly `prefixes`: new ones first, so that no prefix that stays is ever off.
+    pub fn deny_set(&mut self, prefixes: &[IpNet]) -> Result<()> {
+        let error = |op| {
+            move |e: aya::maps::MapError| Error::Map {
+                map: name::DENY,
+                op,
+                why: chain(&e),
+            }
+        };
+        let wanted: Vec<(u32, V6)> = prefixes.iter().map(deny_key).collect();
+        for (len, addr) in &wanted {
+            self.deny
+                .insert(&Key::new(*len, Raw(*addr)), 1, 0)
+                .map_err(error("insert"))?;
+        }
+        let mut stale = Vec::new();
+        for key in self.deny.keys() {
+            let key = key.map_err(error("dump"))?;
+            if !wanted.contains(&(key.prefix_len(), key.data().0)) {
+                stale.push(key);
+            }
+        }
+        for key in stale {
+            self.deny.remove(&key).map_err(error("remove"))?;
+        }
+        let flags = if wanted.is_empty() {
+            0
+        } else {
+            node_flags::DENY
+        };
+        self.node
+            .set(0, Raw(Node { flags, pad: 0 }), 0)
+            .map_err(|e| Error::Map {
+                map: name::NODE,
+                op: "insert",
+                why: chain(&e),
+            })
+    }
+}
+
+/// Prefix length and address of a deny-list key: IPv4 lies in `::ffff:0:0/96`.
+fn deny_key(net: &IpNet) -> (u32, V6) {
+    match net {
+        IpNet::V4(n) => (
+            96 + u32::from(n.prefix_len()),
+            n.network().to_ipv6_mapped().octets(),
+        ),
+        IpNet::V6(n) => (u32::from(n.prefix_len()), n.network().octets()),
+    }
+}

@@ -1,0 +1,81 @@
+//! What the control plane hands to the data path, and gets from it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use netd_common::maps::FlowKind;
+
+/// How TC programs are hooked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttachMode {
+    /// TCX links (Linux 6.6 and later).
+    Tcx,
+    /// clsact filters at a fixed priority and handle.
+    Clsact,
+}
+
+/// How XDP is hooked on an uplink.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In the stack, before TC.
+    Generic,
+    /// Not at all.
+    Off,
+}
+
+impl XdpMode {
+    /// The name users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What [`super::Datapath::open`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Pin directory of this instance, on a bpffs (the caller has mounted it).
+    pub bpf_dir: PathBuf,
+    /// `None`: TCX where the kernel has it, else clsact.
+    pub attach_mode: Option<AttachMode>,
+    /// Decoded log lines of the programs go to `tracing`.
+    pub verbose: bool,
+    /// Entries of `FLOW4` and `FLOW6`, each; a pinned map keeps its size.
+    pub flow_entries: u32,
+}
+
+/// One flow, both directions.
+#[derive(Clone, Debug)]
+pub struct FlowRecord {
+    /// Why it is tracked.
+    pub kind: FlowKind,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Number of the endpoint; 0: the node.
+    pub endpoint: u32,
+    /// Number of the network; 0: the node.
+    pub network: u32,
+    /// Original source.
+    pub src: (IpAddr, u16),
+    /// Original destination.
+    pub dst: (IpAddr, u16),
+    /// Source after translation.
+    pub nat_src: (IpAddr, u16),
+    /// Destination after translation.
+    pub nat_dst: (IpAddr, u16),
+    /// (packets, bytes) of the original direction.
+    pub original: (u64, u64),
+    /// (packets, bytes) of the replies.
+    pub reply: (u64, u64),
+    /// State, in words.
+    pub state: &'static str,
+    /// Nanoseconds since the last packet.
+    pub idle_ns: u64,
+    /// Nanoseconds until it expires.
+    pub expires_ns: u64,
+}
