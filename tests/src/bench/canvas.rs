@@ -50,13 +50,13 @@ impl<'a> Canvas<'a> {
     /// A white sheet that becomes a file.
     pub fn new(path: &'a std::path::Path, size: (u32, u32)) -> Result<Self> {
         let area = SVGBackend::new(path, size).into_drawing_area();
-        area.fill(&WHITE).map_err(failed)?;
+        area.fill(&WHITE).map_err(|e| failed(&e))?;
         Ok(Self(area))
     }
 
     /// Writes the file.
     pub fn finish(self) -> Result<()> {
-        self.0.present().map_err(failed)
+        self.0.present().map_err(|e| failed(&e))
     }
 
     /// Text at a point, vertically centred on it.
@@ -76,7 +76,7 @@ impl<'a> Canvas<'a> {
         let style = TextStyle::from(font)
             .color(&ink.color)
             .pos(Pos::new(horizontal, VPos::Center));
-        self.0.draw_text(text, &style, at).map_err(failed)
+        self.0.draw_text(text, &style, at).map_err(|e| failed(&e))
     }
 
     /// A straight line.
@@ -88,7 +88,7 @@ impl<'a> Canvas<'a> {
         width: u32,
     ) -> Result<()> {
         let path = PathElement::new(vec![from, to], color.stroke_width(width));
-        self.0.draw(&path).map_err(failed)
+        self.0.draw(&path).map_err(|e| failed(&e))
     }
 
     /// A filled box, `alpha` from 0 to 1.
@@ -100,17 +100,17 @@ impl<'a> Canvas<'a> {
         alpha: f64,
     ) -> Result<()> {
         let block = Rectangle::new([from, to], color.mix(alpha).filled());
-        self.0.draw(&block).map_err(failed)
+        self.0.draw(&block).map_err(|e| failed(&e))
     }
 
     /// A filled dot, `alpha` from 0 to 1.
     pub fn dot(&self, at: (i32, i32), radius: i32, color: RGBColor, alpha: f64) -> Result<()> {
         let dot = Circle::new(at, radius, color.mix(alpha).filled());
-        self.0.draw(&dot).map_err(failed)
+        self.0.draw(&dot).map_err(|e| failed(&e))
     }
 }
 
-fn failed<E: std::error::Error + Send + Sync>(error: DrawingAreaErrorKind<E>) -> anyhow::Error {
+fn failed<E: std::error::Error + Send + Sync>(error: &DrawingAreaErrorKind<E>) -> anyhow::Error {
     anyhow!("cannot draw the picture: {error}")
 }
 

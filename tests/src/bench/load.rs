@@ -2,7 +2,7 @@
 //! (RR) and connect/request/response (CRR), one byte each way.
 //!
 //! The server closes a CRR connection first, after one exchange, and the client waits for that: the
-//! TIME_WAIT socket stays with the server, so the client's ephemeral ports are free again at once.
+//! `TIME_WAIT` socket stays with the server, so the client's ephemeral ports are free again at once.
 //! It is the same for every peer.
 
 use std::io::{self, Read as _, Write as _};

@@ -2,8 +2,8 @@
 //!
 //! The method is in `docs/bench.md`. [`load`] is the load generator and [`worker`] the processes it
 //! runs in; [`peers`] and [`node`] build what is compared; [`schedule`] interleaves the cells;
-//! [`attach`] measures attaching; [`stats`] and [`compare`] turn cells into ratios; [`report`] and
-//! [`plot`] show them.
+//! [`attach`] measures attaching; [`stats`] and [`compare`] turn cells into ratios; [`report`] keeps
+//! them, [`table`] and [`plot`] show them.
 
 mod attach;
 mod canvas;
@@ -20,6 +20,7 @@ mod report;
 mod scenario;
 mod schedule;
 mod stats;
+mod table;
 mod worker;
 
 use std::ffi::OsString;
@@ -89,7 +90,7 @@ fn bench(options: &Options) -> Result<bool> {
         }
     }
     report.finish();
-    println!("{}", report.table());
+    println!("{}", table::show(&report));
     for path in report.save(&options.out_dir()?)? {
         println!("wrote {}", path.display());
     }

@@ -149,7 +149,7 @@ pub fn iptables(id: &LabId, ip: IpVersion, attached: Attached) -> Result<Nat> {
     endpoint.ip(&host(
         "10.209.0.2/24",
         "fd09::2/64",
-        Some(("10.209.0.1", "fd09::1")),
+        Some(["10.209.0.1", "fd09::1"]),
     ))?;
     outside.ip(&host("192.0.2.100/24", "2001:db8:1::100/64", None))?;
     for (program, subnet, inside) in [
@@ -196,14 +196,15 @@ pub fn iptables(id: &LabId, ip: IpVersion, attached: Attached) -> Result<Nat> {
 }
 
 /// `ip` commands that set up the only device of a host.
-fn host(v4: &str, v6: &str, gateways: Option<(&str, &str)>) -> String {
-    let mut lines = format!(
+fn host(v4: &str, v6: &str, gateways: Option<[&str; 2]>) -> String {
+    let device = format!(
         "link set lo up\nlink set eth0 up\naddr add {v4} dev eth0\naddr add {v6} dev eth0 nodad\n"
     );
-    if let Some((v4, v6)) = gateways {
-        lines += &format!("route add default via {v4}\nroute add default via {v6}\n");
-    }
-    lines
+    let routes = gateways
+        .into_iter()
+        .flatten()
+        .map(|g| format!("route add default via {g}\n"));
+    device + &routes.collect::<String>()
 }
 
 fn rule(node: &Ns, program: &str, args: &[&str]) -> Result<()> {
