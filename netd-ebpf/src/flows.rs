@@ -1,7 +1,10 @@
 //! The flow table: finding a flow, noting a packet on it, and making a new one.
 
+use core::ffi::c_void;
+
+use aya_ebpf::cty::c_long;
 use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
+    bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
 };
 use netd_common::addr::{Be16, Mac};
 use netd_common::flow::{State, begins, note, tcp_state};
@@ -192,7 +195,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
         FlowKind::Publish => 0,
     };
     *to = wish.to;
-    reserve(skb, p.l4, wish, flow, to, key)?;
+    reserve(skb, wish, flow, to, key)?;
 
     // The other direction.
     flow.to = *to;
@@ -236,41 +239,83 @@ pub fn outside_ports(l4: L4, uplink: &Uplink) -> PortRange {
 #[inline(always)]
 fn reserve<A: Net>(
     skb: Skb,
-    l4: L4,
     wish: &Wish<A>,
     reply: &mut Flow<A>,
     to: &mut Tuple<A>,
     key: &mut Tuple<A>,
 ) -> Result<(), DropReason> {
     if wish.ports == PortRange::NONE {
-        return match insert_reply(to, key, reply) {
+        *key = to.reverse();
+        return match insert_reply(key, reply) {
             Ok(()) => Ok(()),
             Err(EEXIST) => Err(DropReason::NoPortFree),
             Err(_) => Err(DropReason::FlowTableFull),
         };
     }
+    let work = work::get::<A>()?;
     // SAFETY: plain helper call.
-    let random = unsafe { bpf_get_prandom_u32() };
-    let orig = wish.to.sport.get();
-    for attempt in 0..TRIES {
-        to.sport = Be16::new(candidate(orig, attempt, random, wish.ports));
-        // A client's port is no port of the node; the node's own flow holds its own first choice.
-        let own = matches!(wish.kind, FlowKind::Node) && attempt == 0;
-        if !matches!(wish.kind, FlowKind::Publish) && sockets::held(skb, l4, to, own) {
-            continue;
-        }
-        match insert_reply(to, key, reply) {
-            Ok(()) => return Ok(()),
-            Err(EEXIST) => {}
-            Err(_) => return Err(DropReason::FlowTableFull),
-        }
+    work.random = unsafe { bpf_get_prandom_u32() };
+    work.reserved = Reserved::No as u32;
+    let mut skb = skb;
+    // A loop of the kernel's: unrolled, the verifier would walk each of the tries.
+    // SAFETY: the callback takes an index and the context given, which lives through the call.
+    unsafe {
+        bpf_loop(
+            TRIES,
+            attempt::<A> as *const () as *mut c_void,
+            (&raw mut skb).cast::<c_void>(),
+            0,
+        );
     }
-    Err(DropReason::NoPortFree)
+    match work::get::<A>()?.reserved {
+        1 => Ok(()),
+        2 => Err(DropReason::FlowTableFull),
+        _ => Err(DropReason::NoPortFree),
+    }
+}
+
+/// How far [`reserve`] has come, as `Work::reserved` has it.
+#[repr(u32)]
+enum Reserved {
+    No = 0,
+    Yes = 1,
+    Full = 2,
+}
+
+/// Tries one source port; 1 ends the loop.
+extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
+    // SAFETY: `bpf_loop` hands over the context of `reserve`.
+    let skb = unsafe { *ctx.cast::<Skb>() };
+    let Ok(Work {
+        packet,
+        wish,
+        flow,
+        to,
+        key,
+        random,
+        reserved,
+        ..
+    }) = work::get::<A>()
+    else {
+        return 1;
+    };
+    to.sport = Be16::new(candidate(wish.to.sport.get(), n, *random, wish.ports));
+    *key = to.reverse();
+    // A client's port is no port of the node; the node's own flow holds its own first choice.
+    let own = matches!(wish.kind, FlowKind::Node) && n == 0;
+    if !matches!(wish.kind, FlowKind::Publish) && sockets::held(skb, packet.l4, key, own) {
+        return 0;
+    }
+    match insert_reply(key, flow) {
+        Ok(()) => *reserved = Reserved::Yes as u32,
+        Err(EEXIST) => return 0,
+        Err(_) => *reserved = Reserved::Full as u32,
+    }
+    1
 }
 
 #[inline(always)]
-fn insert_reply<A: Net>(to: &Tuple<A>, key: &mut Tuple<A>, reply: &mut Flow<A>) -> Result<(), i32> {
-    *key = to.reverse();
+fn insert_reply<A: Net>(key: &Tuple<A>, reply: &mut Flow<A>) -> Result<(), i32> {
     reply.tag = key.tag();
-    A::flows().insert(&*key, &*reply, BPF_NOEXIST)
+    A::flows().insert(key, &*reply, BPF_NOEXIST)
 }

@@ -24,9 +24,11 @@ mod verdict;
 mod work;
 mod xdp;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_log_ebpf::debug;
 use netd_common::reason::Hook;
 use netd_common::wire::{ETH_LEN, Window};
 
@@ -40,35 +42,45 @@ const L3: usize = ETH_LEN;
 #[classifier]
 pub fn netd_ep_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    finish(Hook::EpOut, skb.len(), Verdict::of(endpoint::out(skb)))
+    let verdict = Verdict::of(endpoint::out(skb));
+    say(&ctx, Hook::EpOut, verdict.dropped());
+    finish(Hook::EpOut, skb.len(), verdict)
 }
 
 /// TC egress of an endpoint's node-side device.
 #[classifier]
 pub fn netd_ep_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    finish(Hook::EpIn, skb.len(), Verdict::of(endpoint::r#in(skb)))
+    let verdict = Verdict::of(endpoint::r#in(skb));
+    say(&ctx, Hook::EpIn, verdict.dropped());
+    finish(Hook::EpIn, skb.len(), verdict)
 }
 
 /// TC ingress of a gateway pair's inner end.
 #[classifier]
 pub fn netd_gw_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    finish(Hook::GwOut, skb.len(), Verdict::of(gateway::out(skb)))
+    let verdict = Verdict::of(gateway::out(skb));
+    say(&ctx, Hook::GwOut, verdict.dropped());
+    finish(Hook::GwOut, skb.len(), verdict)
 }
 
 /// TC ingress of an uplink.
 #[classifier]
 pub fn netd_up_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    finish(Hook::UpIn, skb.len(), Verdict::of(uplink::r#in(skb)))
+    let verdict = Verdict::of(uplink::r#in(skb));
+    say(&ctx, Hook::UpIn, verdict.dropped());
+    finish(Hook::UpIn, skb.len(), verdict)
 }
 
 /// TC egress of an uplink.
 #[classifier]
 pub fn netd_up_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    finish(Hook::UpOut, skb.len(), Verdict::of(uplink::out(skb)))
+    let verdict = Verdict::of(uplink::out(skb));
+    say(&ctx, Hook::UpOut, verdict.dropped());
+    finish(Hook::UpOut, skb.len(), verdict)
 }
 
 /// XDP on an uplink.
@@ -81,9 +93,18 @@ pub fn netd_xdp(ctx: XdpContext) -> u32 {
             XDP_PASS
         }
         Err(reason) => {
+            say(&ctx, Hook::Xdp, Some(reason as u8));
             count(Hook::Xdp, Some(reason), frame.len());
             XDP_DROP
         }
+    }
+}
+
+/// A log line for a drop: only `netd daemon -v` loads the programs with it. User space adds the names.
+#[inline(always)]
+fn say<C: EbpfContext>(ctx: &C, hook: Hook, dropped: Option<u8>) {
+    if let Some(reason) = dropped {
+        debug!(ctx, "drop: hook {} reason {}", hook as u8, reason);
     }
 }
 

@@ -27,16 +27,15 @@ pub fn published<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
     }
 }
 
-/// Whether the outside socket a flow would leave by (`to.src`:`to.sport`) is a published port or
+/// Whether the outside socket that gets the replies `reply` of a new flow is a published port or
 /// belongs to a socket of the node. `own`: the node's own flow asks, so its socket does not count.
 #[inline(always)]
-pub fn held<A: Net>(skb: Skb, l4: L4, to: &Tuple<A>, own: bool) -> bool {
+pub fn held<A: Net>(skb: Skb, l4: L4, reply: &Tuple<A>, own: bool) -> bool {
     match l4 {
         L4::Tcp(_) | L4::Udp => {}
         L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return false,
     }
-    let reply = to.reverse();
-    published(&reply).is_some() || (!own && owner(skb, l4, &reply) != Owner::Nobody)
+    published(reply).is_some() || (!own && owner(skb, l4, reply) != Owner::Nobody)
 }
 
 /// Who would get a packet with a tuple on the node.

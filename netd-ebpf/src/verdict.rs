@@ -43,6 +43,18 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// The code of the drop reason; `None`: not a drop.
+    #[inline(always)]
+    pub const fn dropped(self) -> Option<u8> {
+        if self.0 & Self::KIND == 0 {
+            Some(self.0 as u8)
+        } else {
+            None
+        }
+    }
+}
+
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact: other programs on the hook see the packet as well.
 const NEXT: i32 = -1;
 

@@ -30,6 +30,10 @@ pub struct Work<A> {
     pub to: Tuple<A>,
     /// Its reverse, the key of the replies.
     pub key: Tuple<A>,
+    /// Where the search for a free port starts.
+    pub random: u32,
+    /// How it ended.
+    pub reserved: u32,
     /// The question to the routing table.
     pub fib: bpf_fib_lookup,
     /// Its answer.

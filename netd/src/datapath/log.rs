@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
+use netd_common::reason::{DropReason, Hook};
 
 use super::error::{Error, Result, chain};
 
@@ -38,7 +39,7 @@ impl log::Log for Bridge {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        let text = record.args();
+        let text = named(&record.args().to_string());
         match record.level() {
             log::Level::Error => tracing::error!(target: "netd::bpf", "{text}"),
             log::Level::Warn => tracing::warn!(target: "netd::bpf", "{text}"),
@@ -48,4 +49,31 @@ impl log::Log for Bridge {
     }
 
     fn flush(&self) {}
+}
+
+/// Puts names in the place of the codes of hooks and drop reasons: the programs have no strings for them.
+fn named(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    let name = |i: usize| -> Option<&'static str> {
+        let code = words.get(i)?.parse().ok()?;
+        match *words.get(i.checked_sub(1)?)? {
+            "hook" => Hook::from_code(code).map(Hook::name),
+            "reason" => DropReason::from_code(code).map(DropReason::name),
+            _ => None,
+        }
+    };
+    let named: Vec<&str> = words.iter().enumerate().map(|(i, w)| name(i).unwrap_or(w)).collect();
+    named.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn codes_get_their_names() {
+        assert_eq!(named("drop: hook 0 reason 7"), "drop: hook ep_out reason spoofed_ip");
+        assert_eq!(named("drop: hook 99 reason 0"), "drop: hook 99 reason 0");
+        assert_eq!(named("reason"), "reason");
+    }
 }
