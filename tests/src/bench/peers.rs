@@ -74,16 +74,35 @@ pub fn veth(id: &LabId, ip: IpVersion) -> Result<Route> {
     })
 }
 
+/// Whether a bridge shows the frames it switches to netfilter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeNetfilter {
+    /// No: the plain bridge.
+    Off,
+    /// Yes, as Docker and Kubernetes demand it. No rule is there to match.
+    On,
+}
+
+/// Whether this kernel has it; as a module it appears when somebody loads it.
+pub fn has_bridge_netfilter() -> bool {
+    fs::metadata("/proc/sys/net/bridge").is_ok()
+}
+
 /// The kernel bridge with two veths: what `docker network` and CNI's bridge make of a node.
-pub fn bridge(id: &LabId, ip: IpVersion) -> Result<Route> {
-    let node = Ns::create(&id.ns("bn"))?;
-    let client = Ns::create(&id.ns("ba"))?;
-    let server = Ns::create(&id.ns("bb"))?;
+pub fn bridge(id: &LabId, ip: IpVersion, netfilter: BridgeNetfilter) -> Result<Route> {
+    let (letter, flag) = match netfilter {
+        BridgeNetfilter::Off => ('b', "0"),
+        BridgeNetfilter::On => ('f', "1"),
+    };
+    let node = Ns::create(&id.ns(&format!("{letter}n")))?;
+    let client = Ns::create(&id.ns(&format!("{letter}a")))?;
+    let server = Ns::create(&id.ns(&format!("{letter}b")))?;
     node.ip("link add br0 type bridge\nlink set br0 up\n")?;
-    // Where br_netfilter is built in it is on for every bridge; a plain bridge should not pay for it.
-    sysctl(&node, "bridge/bridge-nf-call-iptables", "0", true)?;
-    sysctl(&node, "bridge/bridge-nf-call-ip6tables", "0", true)?;
-    sysctl(&node, "bridge/bridge-nf-call-arptables", "0", true)?;
+    if has_bridge_netfilter() {
+        for tables in ["iptables", "ip6tables", "arptables"] {
+            sysctl(&node, &format!("bridge/bridge-nf-call-{tables}"), flag)?;
+        }
+    }
     for (end, port) in [(&client, "p0"), (&server, "p1")] {
         node.ip(&format!(
             "link add {port} type veth peer name eth0 netns {}\nlink set {port} master br0 up\n",
@@ -143,8 +162,8 @@ pub fn iptables(id: &LabId, ip: IpVersion, attached: Attached) -> Result<Nat> {
          addr add 10.209.0.1/24 dev {gateway}\naddr add fd09::1/64 dev {gateway} nodad\n\
          addr add 192.0.2.2/24 dev up0\naddr add 2001:db8:1::2/64 dev up0 nodad\n"
     ))?;
-    sysctl(&node, "ipv4/ip_forward", "1", false)?;
-    sysctl(&node, "ipv6/conf/all/forwarding", "1", false)?;
+    sysctl(&node, "ipv4/ip_forward", "1")?;
+    sysctl(&node, "ipv6/conf/all/forwarding", "1")?;
     node.ip("route add default via 192.0.2.100\nroute add default via 2001:db8:1::100\n")?;
     endpoint.ip(&host(
         "10.209.0.2/24",
@@ -217,13 +236,10 @@ fn rule(node: &Ns, program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Writes a value below `/proc/sys/net` as the namespace sees it; it may be missing when `optional`.
-fn sysctl(ns: &Ns, key: &str, value: &str, optional: bool) -> Result<()> {
+/// Writes a value below `/proc/sys/net` as the namespace sees it.
+fn sysctl(ns: &Ns, key: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/{key}");
     ns.enter(|| {
-        if optional && fs::metadata(&path).is_err() {
-            return Ok(());
-        }
         fs::write(&path, value).with_context(|| format!("cannot write {path} in {}", ns.name()))?;
         let now = fs::read_to_string(&path)?;
         ensure!(

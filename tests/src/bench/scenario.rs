@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::load::{Kind, Sample};
 use super::node;
 use super::options::Options;
-use super::peers::{self, Attached, Route};
+use super::peers::{self, Attached, BridgeNetfilter, Route};
 use super::worker::Worker;
 use crate::lab::Lab;
 use crate::lab::names::LabId;
@@ -58,6 +58,8 @@ pub enum Variant {
     Bridge,
     /// The very same bridge once more: the negative control.
     BridgeAgain,
+    /// Kernel bridge that shows its frames to netfilter, as Docker and Kubernetes set it up.
+    BridgeNetfilter,
     /// A veth pair: the ceiling.
     Veth,
     /// veth, routing, iptables NAT.
@@ -73,6 +75,7 @@ impl Variant {
             Self::Netd => "netd",
             Self::Bridge => "kernel bridge",
             Self::BridgeAgain => "kernel bridge again",
+            Self::BridgeNetfilter => "bridge + br_netfilter",
             Self::Veth => "veth pair",
             Self::Iptables => "iptables",
             Self::BridgeIptables => "bridge + iptables",
@@ -147,13 +150,14 @@ impl Bed {
             }
         }
         if options.wants(Scenario::SameNode) {
-            let bridge = peers::bridge(id, options.ip)?;
+            let bridge = peers::bridge(id, options.ip, BridgeNetfilter::Off)?;
             add(Scenario::SameNode, Variant::Bridge, &bridge);
-            add(
-                Scenario::SameNode,
-                Variant::Veth,
-                &peers::veth(id, options.ip)?,
-            );
+            if peers::has_bridge_netfilter() {
+                let route = peers::bridge(id, options.ip, BridgeNetfilter::On)?;
+                add(Scenario::SameNode, Variant::BridgeNetfilter, &route);
+            }
+            let veth = peers::veth(id, options.ip)?;
+            add(Scenario::SameNode, Variant::Veth, &veth);
             add(Scenario::SameNode, Variant::BridgeAgain, &bridge);
         }
         if options.wants(Scenario::Outside) || options.wants(Scenario::Published) {
