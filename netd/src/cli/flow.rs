@@ -125,20 +125,32 @@ pub async fn fdb(verb: Fdb, ctx: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn socket(ip: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(ip, port).to_string()
+/// Which of a flow's two numbers beside an address is shown, and how.
+#[derive(Clone, Copy)]
+enum Number {
+    /// A port.
+    Port,
+    /// An echo identifier, which belongs to the asking side.
+    Echo,
+    /// None: the asked side of an echo.
+    Nothing,
+}
+
+fn side((ip, number): (IpAddr, u16), kind: Number) -> String {
+    match kind {
+        Number::Port => std::net::SocketAddr::new(ip, number).to_string(),
+        Number::Echo => format!("{ip} id {number}"),
+        Number::Nothing => ip.to_string(),
+    }
 }
 
 /// One half of a flow, with an arrow where translation changes it.
-fn half(before: (IpAddr, u16), after: (IpAddr, u16)) -> String {
+fn half(before: (IpAddr, u16), after: (IpAddr, u16), kind: Number) -> String {
+    let shown = side(before, kind);
     if before == after {
-        socket(before.0, before.1)
+        shown
     } else {
-        format!(
-            "{} => {}",
-            socket(before.0, before.1),
-            socket(after.0, after.1)
-        )
+        format!("{shown} => {}", side(after, kind))
     }
 }
 
@@ -160,13 +172,18 @@ fn flows(flows: &[FlowLine]) -> String {
         ],
         &[6, 7, 8, 9, 10, 11],
         flows.iter().map(|f| {
+            let (source, destination) = if f.proto.starts_with("icmp") {
+                (Number::Echo, Number::Nothing)
+            } else {
+                (Number::Port, Number::Port)
+            };
             vec![
                 f.proto.clone(),
                 f.state.clone(),
                 f.kind.clone(),
                 f.endpoint.clone().unwrap_or_else(|| "-".into()),
-                half((f.src, f.sport), (f.nat_src, f.nat_sport)),
-                half((f.dst, f.dport), (f.nat_dst, f.nat_dport)),
+                half((f.src, f.sport), (f.nat_src, f.nat_sport), source),
+                half((f.dst, f.dport), (f.nat_dst, f.nat_dport), destination),
                 f.packets.to_string(),
                 f.bytes.to_string(),
                 f.reply_packets.to_string(),
@@ -221,6 +238,17 @@ mod tests {
             idle_s: 5,
             expires_s: 6,
         };
+        let echo = FlowLine {
+            proto: "icmp".into(),
+            dport: 0,
+            nat_dport: 0,
+            ..line.clone()
+        };
+        let text = flows(&[echo]);
+        assert!(
+            text.contains("10.210.0.2 id 40000 => 192.0.2.1 id 1024  2001:db8::1  "),
+            "{text}"
+        );
         let text = flows(&[line]);
         assert!(
             text.contains("10.210.0.2:40000 => 192.0.2.1:1024  [2001:db8::1]:443  "),
