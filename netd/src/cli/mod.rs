@@ -1,6 +1,6 @@
 //! The command line: reads arguments, asks the daemon through `netd-api`, prints the answer.
 //!
-//! One file for each group of verbs; [`output`] is the only one that writes to stdout, and [`error`]
+//! One file for each group of verbs; `output` is the only one that writes to stdout, and `error`
 //! decides what a failure looks like. Only `daemon` and `cleanup` call the rest of this crate; `ns`
 //! does its own work, without a daemon.
 
