@@ -24,8 +24,8 @@ fn state(lab: &Lab) -> Result<(Vec<Network>, Vec<Object>, Vec<Published>)> {
 }
 
 /// One word there and back.
-fn talk(client: &mut TcpStream, server: &mut TcpStream) -> Result<()> {
-    for (from, to) in [(&mut *client, &mut *server), (&mut *server, &mut *client)] {
+fn talk(client: &TcpStream, server: &TcpStream) -> Result<()> {
+    for (mut from, mut to) in [(client, server), (server, client)] {
         let mut got = [0; 5];
         from.write_all(b"alive")?;
         to.read_exact(&mut got)?;
@@ -63,10 +63,10 @@ fn survives(mode: AttachMode, signal: Signal) -> Result<()> {
     let outside = SocketAddr::new(lab.outside.v4(), 9000);
     let listener = lab.outside.tcp_listen(outside.ip(), outside.port())?;
     let inside = a.tcp_listen(a.v4(), 81)?;
-    let mut masqueraded = a.tcp_connect(outside)?;
-    let mut masqueraded_peer = listener.accept()?.0;
-    let mut local = b.tcp_connect(SocketAddr::new(a.v4(), 81))?;
-    let mut local_peer = inside.accept()?.0;
+    let masqueraded = a.tcp_connect(outside)?;
+    let masqueraded_peer = listener.accept()?.0;
+    let local = b.tcp_connect(SocketAddr::new(a.v4(), 81))?;
+    let local_peer = inside.accept()?.0;
     let mut bulk = b.tcp_connect(outside)?;
     let mut bulk_peer = listener.accept()?.0;
     for stream in [&masqueraded_peer, &local_peer, &bulk_peer] {
@@ -77,12 +77,12 @@ fn survives(mode: AttachMode, signal: Signal) -> Result<()> {
         let sending = scope.spawn(move || streams::send(&mut bulk, MEGABYTES));
         let receiving = scope.spawn(move || streams::receive(&mut bulk_peer, MEGABYTES));
         lab.node.stop(signal)?;
-        talk(&mut masqueraded, &mut masqueraded_peer).context("an old masqueraded flow, without the daemon")?;
-        talk(&mut local, &mut local_peer).context("an old local connection, without the daemon")?;
+        talk(&masqueraded, &masqueraded_peer).context("an old masqueraded flow, without the daemon")?;
+        talk(&local, &local_peer).context("an old local connection, without the daemon")?;
         everything_flows(&lab, &a, &b).context("new traffic, without the daemon")?;
         lab.node.start()?;
-        talk(&mut masqueraded, &mut masqueraded_peer).context("an old masqueraded flow, after the start")?;
-        talk(&mut local, &mut local_peer).context("an old local connection, after the start")?;
+        talk(&masqueraded, &masqueraded_peer).context("an old masqueraded flow, after the start")?;
+        talk(&local, &local_peer).context("an old local connection, after the start")?;
         for task in [sending, receiving] {
             task.join().map_err(|_| anyhow::anyhow!("the transfer panicked"))?.context("the transfer")?;
         }

@@ -73,7 +73,7 @@ fn pairs(scene: &Scene, v6: bool) -> Result<Vec<Pair<'_>>> {
         Pair { what: "endpoint → endpoint", from: a, server: b, to: addr_b, source: addr_a },
         Pair { what: "endpoint → endpoint", from: c, server: a, to: addr_a, source: addr_c },
         Pair { what: "endpoint → node", from: b, server: node, to: gateway, source: addr_b },
-        Pair { what: "endpoint → node (uplink address)", from: b, server: node, to: uplink, source: addr_b },
+        Pair { what: "endpoint → uplink", from: b, server: node, to: uplink, source: addr_b },
         Pair { what: "node → endpoint", from: node, server: c, to: addr_c, source: gateway },
         Pair { what: "endpoint → outside", from: a, server: outside, to: family(outside, v6)?, source: uplink },
     ])
@@ -84,7 +84,7 @@ fn published(scene: &Scene, v6: bool) -> Vec<Line> {
     let (Ok(to), Ok(source), Some(server)) = (family(node, v6), family(outside, v6), scene.endpoints.first()) else {
         return Vec::new();
     };
-    let pair = Pair { what: "outside → published port", from: outside, server, to, source };
+    let pair = Pair { what: "outside → published", from: outside, server, to, source };
     Proto::ALL.iter().map(|proto| ask(&pair, *proto, scene.port, scene.published)).collect()
 }
 
@@ -133,7 +133,12 @@ fn receiving_device(pair: &Pair<'_>) -> Result<String> {
 
 fn ask(pair: &Pair<'_>, proto: Proto, serve: u16, port: u16) -> Line {
     let asked = || {
-        let _server = pair.server.serve_source(proto, serve)?;
+        // A published port is another address of another host: the server's own is any of its.
+        let _server = if serve == port {
+            pair.server.serve_source_at(proto, SocketAddr::new(pair.to, port))?
+        } else {
+            pair.server.serve_source(proto, serve)?
+        };
         Ok(pair.from.ask_source(proto, SocketAddr::new(pair.to, port))?.ip())
     };
     let tool = match proto {

@@ -2,14 +2,17 @@
 
 use std::io::IsTerminal as _;
 
-use comfy_table::{Cell, Color, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{Cell, Color, Table, LineStyle, TableStyle, presets::UTF8_HORIZONTAL_ONLY};
 
 use super::checks::Line;
 use super::node_checks::NodeLine;
 
+/// Lines around the table and below its header, none between rows.
+const STYLE: TableStyle = UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+
 fn new_table(header: &[&str], plain: bool) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(STYLE).set_header(header);
     if plain || !std::io::stdout().is_terminal() {
         table.force_no_tty();
     } else {

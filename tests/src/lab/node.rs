@@ -256,7 +256,8 @@ impl Node {
     }
 }
 
-/// The netd binary: `NETD_BIN`, else `release/netd` of the target directory this program is in.
+/// The netd binary: `NETD_BIN`, else `release/netd` of the target directory this program is in, else
+/// the one beside this program.
 pub fn find_netd() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("NETD_BIN") {
         return existing(PathBuf::from(path));
@@ -264,7 +265,7 @@ pub fn find_netd() -> Result<PathBuf> {
     let me = std::env::current_exe().context("cannot tell where this program is")?;
     let beside = me.with_file_name("netd");
     let built = me.ancestors().map(|dir| dir.join("release/netd"));
-    for candidate in std::iter::once(beside).chain(built) {
+    for candidate in built.chain(std::iter::once(beside)) {
         if candidate.is_file() {
             return Ok(candidate);
         }

@@ -1,6 +1,6 @@
 //! Traffic by real tools: ping, socat. Servers answer with the source they saw.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -68,20 +68,26 @@ impl Host {
 
     /// Starts a server that tells each client which source it saw.
     pub fn serve_source(&self, proto: Proto, port: u16) -> Result<SourceServer> {
-        let running = [false, true].map(|v6| self.serve_source_family(proto, port, v6));
-        let mut servers = Vec::new();
-        for server in running {
-            servers.push(server?);
-        }
-        Ok(SourceServer { _running: servers })
+        let four = self.serve(proto, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?;
+        let six = self.serve(proto, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))?;
+        Ok(SourceServer { _running: vec![four, six] })
     }
 
-    fn serve_source_family(&self, proto: Proto, port: u16, v6: bool) -> Result<Running> {
-        let family = if v6 { '6' } else { '4' };
-        let only = if v6 { ",ipv6only=1" } else { "" };
+    /// The same on one address. A UDP server of a host with several addresses needs that: bound to
+    /// none, it answers from whichever its routes prefer.
+    pub fn serve_source_at(&self, proto: Proto, at: SocketAddr) -> Result<SourceServer> {
+        Ok(SourceServer { _running: vec![self.serve(proto, at)?] })
+    }
+
+    fn serve(&self, proto: Proto, at: SocketAddr) -> Result<Running> {
+        let (port, v6) = (at.port(), at.is_ipv6());
+        let (family, addr, only) = match at.ip() {
+            IpAddr::V4(addr) => ('4', addr.to_string(), ""),
+            IpAddr::V6(addr) => ('6', format!("[{addr}]"), ",ipv6only=1"),
+        };
         let listen = match proto {
-            Proto::Tcp => format!("TCP{family}-LISTEN:{port},reuseaddr,fork{only}"),
-            Proto::Udp => format!("UDP{family}-RECVFROM:{port},reuseaddr,fork{only}"),
+            Proto::Tcp => format!("TCP{family}-LISTEN:{port},bind={addr},reuseaddr,fork{only}"),
+            Proto::Udp => format!("UDP{family}-RECVFROM:{port},bind={addr},reuseaddr,fork{only}"),
         };
         let answer = "SYSTEM:read q; echo $SOCAT_PEERADDR $SOCAT_PEERPORT $q";
         let mut command = self.command("socat");
@@ -152,8 +158,9 @@ impl Host {
 
     /// Serves on `server`, asks `addr` from here; the source it saw.
     pub fn source_seen_by(&self, proto: Proto, server: &Host, addr: IpAddr, port: u16) -> Result<SocketAddr> {
-        let _server = server.serve_source(proto, port)?;
-        self.ask_source(proto, SocketAddr::new(addr, port))
+        let to = SocketAddr::new(addr, port);
+        let _server = server.serve_source_at(proto, to)?;
+        self.ask_source(proto, to)
     }
 
     /// Whether something on this host has a listening (TCP) or unconnected (UDP) socket on a port.
