@@ -62,7 +62,14 @@ impl Core {
         let links = link::all(netlink)?;
         let addresses = route::addresses(netlink)?;
         let routes = route::routes(netlink)?;
-        let wanted = self.wanted_uplinks(&links, &routes);
+        let rows: Vec<u32> = self
+            .node
+            .datapath
+            .uplinks()?
+            .iter()
+            .map(|(i, _)| *i)
+            .collect();
+        let wanted = self.wanted_uplinks(&links, &routes, &rows);
         let stale: Vec<u32> = self
             .uplinks
             .keys()
@@ -73,7 +80,7 @@ impl Core {
             self.drop_uplink(ifindex, &wanted)?;
         }
         // Rows and hooks a former daemon left for devices that are no uplinks any more.
-        for (ifindex, _) in self.node.datapath.uplinks()? {
+        for ifindex in rows {
             if wanted.iter().all(|l| l.ifindex != ifindex) {
                 self.node.datapath.uplink_remove(ifindex)?;
             }
@@ -92,7 +99,7 @@ impl Core {
 
     /// The devices asked for, else those of the default routes. While there is no default route at
     /// all the uplinks stay what they were: it may be back in a moment.
-    fn wanted_uplinks(&self, links: &[Link], routes: &[Route]) -> Vec<Link> {
+    fn wanted_uplinks(&self, links: &[Link], routes: &[Route], rows: &[u32]) -> Vec<Link> {
         let usable = |l: &&Link| !l.loopback && !is_made_name(&l.name);
         let links = links.iter().filter(usable);
         if !self.settings.uplinks.is_empty() {
@@ -106,7 +113,7 @@ impl Core {
             .filter(|r| r.to.prefix_len() == 0 && r.table == MAIN);
         let mut devices: BTreeSet<u32> = defaults.flat_map(|r| r.devices.iter().copied()).collect();
         if devices.is_empty() {
-            devices = self.uplinks.keys().copied().collect();
+            devices = rows.iter().copied().collect();
         }
         links
             .filter(|l| devices.contains(&l.ifindex))

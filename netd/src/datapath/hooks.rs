@@ -22,6 +22,10 @@ use super::{AttachMode, XdpMode};
 const PRIORITY: u16 = 0x6e64;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
+/// Ending of the pin of a clsact filter's program: it says that the filter is there. A pin without
+/// it is a link.
+const FILTER: &str = "_filter";
+
 /// A TC program and the side of the device it is hooked on.
 #[derive(Clone, Copy)]
 pub(super) struct TcHook {
@@ -79,10 +83,21 @@ pub(super) fn tc(
         }
     }
     for hook in hooks {
-        let pin = dir.join(hook.program);
+        let link = dir.join(hook.program);
+        let filter = dir.join(format!("{}{FILTER}", hook.program));
+        // A hook of the other mode goes when this one is in place: there is no gap.
         match mode {
-            AttachMode::Tcx => tcx(ebpf, &pin, device, *hook)?,
-            AttachMode::Clsact => clsact(ebpf, &pin, device, *hook)?,
+            AttachMode::Tcx => {
+                tcx(ebpf, &link, device, *hook)?;
+                if filter.exists() {
+                    remove_filter(device, hook.program);
+                    remove(&filter)?;
+                }
+            }
+            AttachMode::Clsact => {
+                clsact(ebpf, &filter, device, *hook)?;
+                remove(&link)?;
+            }
         }
     }
     Ok(())
@@ -204,9 +219,10 @@ pub(super) fn unhook(pins: &Pins, device: &str) -> Result<()> {
         Ok(entries) => entries.filter_map(|e| e.ok().map(|e| e.path())),
     };
     for pin in names {
-        // A pinned link ends with its pin. A pinned program stands for a clsact filter.
-        if PinnedLink::from_pin(&pin).is_err() {
-            remove_filter(device, &pin);
+        // A pinned link ends with its pin; a filter has to be removed.
+        let name = pin.file_name().and_then(|n| n.to_str());
+        if let Some(program) = name.and_then(|n| n.strip_suffix(FILTER)) {
+            remove_filter(device, program);
         }
         remove(&pin)?;
     }
@@ -216,12 +232,11 @@ pub(super) fn unhook(pins: &Pins, device: &str) -> Result<()> {
     }
 }
 
-/// Removes the clsact filter a program's pin stands for; gone with its device is as good.
-fn remove_filter(device: &str, pin: &Path) {
-    let name = pin.file_name().and_then(|n| n.to_str());
+/// Removes the clsact filter of a program; gone with its device is as good.
+fn remove_filter(device: &str, program: &str) {
     let Some(hook) = [EP_OUT, EP_IN, GW_OUT, UP_IN, UP_OUT]
         .into_iter()
-        .find(|h| Some(h.program) == name)
+        .find(|h| h.program == program)
     else {
         return;
     };

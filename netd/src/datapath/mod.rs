@@ -47,6 +47,8 @@ pub struct Datapath {
     ebpf: Ebpf,
     pins: Pins,
     mode: AttachMode,
+    /// How endpoint devices are hooked.
+    endpoint_mode: AttachMode,
     log: Option<log::Log>,
     timeouts: Timeouts,
     ports: Table<u32, Port>,
@@ -72,6 +74,9 @@ impl Datapath {
             None if load::kernel_at_least(6, 6) => AttachMode::Tcx,
             None => AttachMode::Clsact,
         };
+        // Hooking by TCX waits for two RCU grace periods (20 ms), by clsact for expedited ones (0.1
+        // ms). Nobody else hooks programs on endpoint devices, so there the faster way is as good.
+        let endpoint_mode = options.attach_mode.unwrap_or(AttachMode::Clsact);
         let (mut ebpf, pins) = load::load(options)?;
         let e = &mut ebpf;
         let missing = |name: &str| Error::Load(format!("map {name} is missing"));
@@ -110,6 +115,7 @@ impl Datapath {
             ebpf,
             pins,
             mode,
+            endpoint_mode,
         })
     }
 
@@ -129,7 +135,7 @@ impl Datapath {
         hooks::tc(
             &mut self.ebpf,
             &self.pins,
-            self.mode,
+            self.endpoint_mode,
             device,
             &[hooks::EP_OUT, hooks::EP_IN],
         )
