@@ -16,3 +16,4 @@
 pub mod bench;
 pub mod demo;
 pub mod lab;
+pub mod packet;

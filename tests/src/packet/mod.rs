@@ -1,0 +1,40 @@
+//! Packets through the loaded ELF: the real programs, loaded by the daemon's own data path, run by the
+//! kernel on packets that are built here (`BPF_PROG_TEST_RUN`). Nothing is hooked on any device.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `world` | a namespace with the devices, and the rows of the maps a daemon would have written |
+//! | `hosts` | who is who in it |
+//! | `frame` | packets as values, and their bytes |
+//! | `run` | running a program on a packet, and what came of it |
+//! | `tap` | what a device's other end receives: the copies of a flood |
+//! | `table` | the flow table's raw entries |
+//! | `drops` | the macro that declares a case which ends in a drop |
+//!
+//! ```no_run
+//! use netd_tests::packet::{A, Flags, OUTSIDE, Packet, World};
+//! World::both(|w, family| {
+//!     let syn = Packet::tcp(&A, 20_100, &OUTSIDE, 80, Flags::SYN, family).to_gateway();
+//!     let out = w.ep_out(&A, &syn);
+//!     out.is(&syn.hop().from_uplink(20_100)).redirected();
+//! });
+//! ```
+
+mod drops;
+mod frame;
+mod hosts;
+mod run;
+mod table;
+mod tap;
+mod world;
+
+pub use drops::DropCase;
+pub use frame::{Flags, Kind, L4, Packet, checksums_are_right};
+pub use hosts::{
+    A, B, C, DENIED, Family, GATEWAY, GATEWAY2, Host, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO,
+    PORT_MAX, PORT_MIN,
+};
+pub use run::{Action, Outcome};
+pub use table::{Entry, FlowTable, Half};
+pub use tap::Tap;
+pub use world::World;

@@ -1,0 +1,124 @@
+//! The flow table's raw entries: a test ages them, takes one half away, or looks at what was noted.
+
+use aya::maps::{HashMap, Map, MapData};
+use netd_common::addr::{V4, V6};
+use netd_common::maps::{Dir, Flow, name};
+use netd_common::tuple::Tuple;
+
+use super::hosts::Family;
+use super::world::World;
+
+/// Lets aya handle a type that bytemuck knows to be plain bytes.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Plain<T>(T);
+
+// SAFETY: `T: bytemuck::Pod` is stronger than `aya::Pod`.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
+
+/// Which entry of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Half {
+    /// The way of the first packet.
+    Original,
+    /// The way back.
+    Reply,
+}
+
+/// What both families' entries have.
+pub struct Entry<'a> {
+    /// When the flow began.
+    pub created: &'a mut u64,
+    /// Last packet.
+    pub last_seen: &'a mut u64,
+    /// Packets.
+    pub packets: &'a mut u64,
+    /// Bytes.
+    pub bytes: &'a mut u64,
+    /// TCP flags noted.
+    pub seen: &'a mut u8,
+    /// Belongs to which key.
+    pub tag: &'a mut u32,
+}
+
+enum Table {
+    V4(HashMap<MapData, Plain<Tuple<V4>>, Plain<Flow<V4>>>),
+    V6(HashMap<MapData, Plain<Tuple<V6>>, Plain<Flow<V6>>>),
+}
+
+/// One family's flow table.
+pub struct FlowTable(Table);
+
+impl World {
+    /// The flow table of a family.
+    pub fn table(&self, family: Family) -> FlowTable {
+        let open = |name| Map::HashMap(MapData::from_pin(self.pin(name)).expect("a pinned map"));
+        FlowTable(match family {
+            Family::V4 => Table::V4(open(name::FLOW4).try_into().expect("a hash map")),
+            Family::V6 => Table::V6(open(name::FLOW6).try_into().expect("a hash map")),
+        })
+    }
+}
+
+macro_rules! each {
+    ($table:expr, $map:ident => $body:expr) => {
+        match &mut $table.0 {
+            Table::V4($map) => $body,
+            Table::V6($map) => $body,
+        }
+    };
+}
+
+impl FlowTable {
+    /// Number of entries; a flow has two.
+    pub fn entries(&mut self) -> usize {
+        each!(self, map => map.keys().count())
+    }
+
+    /// Changes every entry of one half.
+    pub fn change(&mut self, half: Half, change: impl Fn(&mut Entry)) {
+        each!(self, map => {
+            let all: Vec<_> = map.iter().map(|row| row.expect("a row")).collect();
+            for (key, mut flow) in all {
+                if half_of(flow.0.dir) != half {
+                    continue;
+                }
+                let f = &mut flow.0;
+                change(&mut Entry {
+                    created: &mut f.created,
+                    last_seen: &mut f.last_seen,
+                    packets: &mut f.packets,
+                    bytes: &mut f.bytes,
+                    seen: &mut f.seen,
+                    tag: &mut f.tag,
+                });
+                map.insert(key, flow, 0).expect("the row is written back");
+            }
+        });
+    }
+
+    /// Changes every entry.
+    pub fn change_all(&mut self, change: impl Fn(&mut Entry)) {
+        self.change(Half::Original, &change);
+        self.change(Half::Reply, &change);
+    }
+
+    /// Takes one half of every flow away.
+    pub fn remove(&mut self, half: Half) {
+        each!(self, map => {
+            let all: Vec<_> = map.iter().map(|row| row.expect("a row")).collect();
+            for (key, flow) in all {
+                if half_of(flow.0.dir) == half {
+                    map.remove(&key).expect("the row is there");
+                }
+            }
+        });
+    }
+}
+
+const fn half_of(dir: u8) -> Half {
+    match Dir::from_code(dir) {
+        Dir::Original => Half::Original,
+        Dir::Reply => Half::Reply,
+    }
+}

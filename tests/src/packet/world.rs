@@ -1,0 +1,324 @@
+//! A network namespace with a node's devices and routes, the data path loaded into it, and the rows a
+//! daemon would have written. All of it belongs to the test's thread and goes with it, panic or not.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use netd::datapath::{Datapath, Options};
+use netd_common::addr::{Addr, Be16};
+use netd_common::maps::{
+    FdbEntry, FdbKey, HostEntry, HostKind, Port, Publish, PublishKey, Target, Uplink, port_flags,
+};
+use nix::mount::{MsFlags, mount};
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, unshare};
+
+use super::hosts::{A, B, C, Family, GATEWAY, GATEWAY2, Host, NODE, PORT_MAX, PORT_MIN};
+use crate::lab::process;
+
+/// MTU of the uplink and of the networks.
+const MTU: u32 = 1500;
+
+/// Entries of the flow tables where a case does not say.
+const FLOW_ENTRIES: u32 = 1024;
+
+/// Devices, addresses, routes. The router and everybody behind it are `up1`, which answers nothing.
+const SCRIPT: &str = "
+link set lo up
+link add up0 address 02:00:00:00:00:02 mtu 1500 type veth peer name up1 address 02:00:00:00:00:01
+link add gwo address 02:00:00:00:01:01 type veth peer name gwi
+link add gwo2 address 02:00:00:00:02:01 type veth peer name gwi2
+link add epa type veth peer name epa1
+link add epb type veth peer name epb1
+link add epc type veth peer name epc1
+link add wan0 address 02:00:00:00:03:02 type veth peer name wan1
+link set up1 up
+link set up0 up
+link set gwi up
+link set gwo up
+link set gwi2 up
+link set gwo2 up
+link set epa1 up
+link set epa up
+link set epb1 up
+link set epb up
+link set epc1 up
+link set epc up
+link set wan1 up
+link set wan0 up
+addr add 192.0.2.2/24 dev up0
+addr add 192.0.2.3/24 dev up0
+addr add 2001:db8:1::2/64 dev up0 nodad
+addr add 2001:db8:1::3/64 dev up0 nodad
+addr add 10.1.0.1/24 dev gwo
+addr add fd00:1::1/64 dev gwo nodad
+addr add 10.2.0.1/24 dev gwo2
+addr add fd00:2::1/64 dev gwo2 nodad
+addr add 192.0.3.2/24 dev wan0
+addr add 2001:db8:3::2/64 dev wan0 nodad
+neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev up0 nud permanent
+neigh add 2001:db8:1::1 lladdr 02:00:00:00:00:01 dev up0 nud permanent
+route add default via 192.0.2.1
+route add 198.18.0.0/24 via 192.0.3.1 dev wan0
+route add unreachable 198.18.1.0/24
+route add default via 2001:db8:1::1 dev up0
+route add 2001:db8:1800::/64 via 2001:db8:3::1 dev wan0
+route add unreachable 2001:db8:1801::/64
+";
+
+/// The namespace, the data path and what it was told.
+pub struct World {
+    pub(super) datapath: Datapath,
+    pub(super) ifindex: RefCell<HashMap<String, u32>>,
+    bpf: PathBuf,
+}
+
+impl World {
+    /// Runs a case in a world of its own.
+    pub fn run(case: impl FnOnce(&mut Self) + Send) {
+        Self::with_flow_entries(FLOW_ENTRIES, case);
+    }
+
+    /// Runs a case once for each family, each time in a world of its own.
+    pub fn both(case: impl Fn(&mut Self, Family) + Sync) {
+        for family in [Family::V4, Family::V6] {
+            println!("family: {family:?}");
+            Self::run(|world| case(world, family));
+        }
+    }
+
+    /// [`World::run`] with a flow table of this size.
+    pub fn with_flow_entries(entries: u32, case: impl FnOnce(&mut Self) + Send) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path();
+        // The namespaces are the thread's: no test sees another's, and they vanish with it.
+        let done = thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    let mut world = Self::build(path, entries);
+                    case(&mut world);
+                })
+                .join()
+        });
+        if let Err(panic) = done {
+            panic::resume_unwind(panic);
+        }
+    }
+
+    fn build(dir: &Path, flow_entries: u32) -> Self {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("own namespaces");
+        let none = None::<&str>;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(none, "/", none, private, none).expect("private mounts");
+        mount(Some("bpf"), dir, Some("bpf"), MsFlags::empty(), none).expect("a bpffs");
+        sysctl("ipv6/conf/default/accept_dad", "0");
+        sysctl("ipv6/conf/default/router_solicitations", "0");
+        sysctl("ipv6/conf/default/addr_gen_mode", "1");
+        process::feed(Command::new("ip").args(["-batch", "-"]), SCRIPT).expect("the devices");
+        for inner in ["gwi", "gwi2"] {
+            for family in ["ipv4", "ipv6"] {
+                sysctl(&format!("{family}/conf/{inner}/forwarding"), "1");
+            }
+        }
+        let datapath = Datapath::open(&Options {
+            bpf_dir: dir.to_path_buf(),
+            attach_mode: None,
+            verbose: false,
+            flow_entries,
+        })
+        .expect("the programs load");
+        let mut world = Self {
+            datapath,
+            ifindex: RefCell::default(),
+            bpf: dir.to_path_buf(),
+        };
+        world.rows();
+        world
+    }
+
+    /// Writes what a daemon writes for two networks and an uplink.
+    fn rows(&mut self) {
+        for (gateway, endpoints) in [(&GATEWAY, &[A, B][..]), (&GATEWAY2, &[C][..])] {
+            let outer = self.index(gateway.peer);
+            let mut segment = vec![Target {
+                device: outer,
+                kind: HostKind::Gateway.code(),
+            }];
+            for endpoint in endpoints {
+                segment.push(Target {
+                    device: self.index(endpoint.device),
+                    kind: HostKind::Endpoint.code(),
+                });
+            }
+            self.datapath
+                .segment_set(gateway.network, &segment)
+                .expect("segment");
+            for who in endpoints.iter().chain([gateway]) {
+                self.row(who, gateway, segment.len() as u32);
+            }
+        }
+        self.uplink(|_| {});
+    }
+
+    fn row(&mut self, who: &Host, gateway: &Host, segment_ports: u32) {
+        let is_gateway = who.endpoint == 0;
+        let outer = self.index(gateway.peer);
+        let port = Port {
+            network: who.network,
+            endpoint: who.endpoint,
+            flags: port_flags::MASQUERADE | if is_gateway { port_flags::GATEWAY } else { 0 },
+            mtu: MTU,
+            outer,
+            inner: self.index(gateway.device),
+            segment_ports,
+            v4: who.v4.octets(),
+            v6: who.v6.octets(),
+            mac: who.mac,
+            gateway_mac: gateway.mac,
+            gateway_v4: gateway.v4.octets(),
+            gateway_v6: gateway.v6.octets(),
+        };
+        let kind = if is_gateway {
+            HostKind::Gateway
+        } else {
+            HostKind::Endpoint
+        };
+        let device = if is_gateway {
+            outer
+        } else {
+            self.index(who.device)
+        };
+        let host = HostEntry {
+            network: who.network,
+            endpoint: who.endpoint,
+            device,
+            kind: kind.code(),
+            mac: who.mac,
+            gateway_mac: gateway.mac,
+        };
+        let fdb = FdbEntry {
+            device,
+            kind: kind.code(),
+            fixed: 1,
+            endpoint: who.endpoint,
+            last_seen: 0,
+        };
+        self.datapath
+            .port_set(self.index(who.device), &port)
+            .expect("port");
+        for family in [Family::V4, Family::V6] {
+            self.datapath
+                .host_set(who.ip(family), &host)
+                .expect("address");
+        }
+        self.datapath
+            .fdb_set(FdbKey::new(who.network, who.mac), &fdb)
+            .expect("forwarding entry");
+    }
+
+    /// The data path.
+    pub const fn datapath(&mut self) -> &mut Datapath {
+        &mut self.datapath
+    }
+
+    /// Index of a device.
+    pub fn index(&self, device: &str) -> u32 {
+        let mut known = self.ifindex.borrow_mut();
+        *known
+            .entry(device.to_owned())
+            .or_insert_with(|| if_nametoindex(device).expect("a device of the world"))
+    }
+
+    /// Changes the row of an endpoint's device, or of a gateway's inner end.
+    pub fn port(&mut self, who: &Host, change: impl FnOnce(&mut Port)) {
+        let index = self.index(who.device);
+        let rows = self.datapath.ports().expect("rows");
+        let (_, mut port) = rows
+            .into_iter()
+            .find(|(i, _)| *i == index)
+            .expect("its row");
+        change(&mut port);
+        self.datapath.port_set(index, &port).expect("port");
+    }
+
+    /// Gives an endpoint one more address.
+    pub fn second_address(&mut self, who: &Host, address: IpAddr) {
+        let rows = self.datapath.hosts().expect("rows");
+        let first = rows.iter().find(|(a, _)| *a == IpAddr::V4(who.v4));
+        let (_, entry) = *first.expect("its row");
+        self.datapath.host_set(address, &entry).expect("address");
+    }
+
+    /// Writes the row of the uplink, changed from the usual.
+    pub fn uplink(&mut self, change: impl FnOnce(&mut Uplink)) {
+        let mut uplink = Uplink {
+            v4: NODE.v4.octets(),
+            v6: NODE.v6.octets(),
+            port_min: Be16::new(PORT_MIN),
+            port_max: Be16::new(PORT_MAX),
+            mtu: MTU,
+        };
+        change(&mut uplink);
+        let index = self.index(NODE.device);
+        self.datapath.uplink_set(index, &uplink).expect("uplink");
+    }
+
+    /// Publishes `port` of the node (`on`: one address; `None`: all of a family) as `to_port` of an
+    /// endpoint of network 1.
+    pub fn publish(
+        &mut self,
+        on: Option<&Host>,
+        family: Family,
+        proto: u8,
+        port: u16,
+        endpoint: &Host,
+        to_port: u16,
+    ) {
+        let node = match (on, family) {
+            (Some(host), _) => host.ip(family),
+            (None, Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
+            (None, Family::V6) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let addr = |ip| match ip {
+            IpAddr::V4(a) => a.octets().to_16(),
+            IpAddr::V6(a) => a.octets(),
+        };
+        let key = PublishKey {
+            addr: addr(node),
+            port: Be16::new(port),
+            proto,
+            pad: 0,
+        };
+        let value = Publish {
+            addr: addr(endpoint.ip(family)),
+            port: Be16::new(to_port),
+            mac: endpoint.mac,
+            gateway_mac: GATEWAY.mac,
+            pad: [0; 2],
+            device: self.index(endpoint.device),
+            endpoint: endpoint.endpoint,
+            network: endpoint.network,
+        };
+        self.datapath.publish_set(key, &value).expect("publish");
+    }
+
+    /// The pin of a map.
+    pub(super) fn pin(&self, map: &str) -> PathBuf {
+        let generations = fs::read_dir(&self.bpf).expect("the pin directory");
+        generations
+            .map(|entry| entry.expect("a generation").path().join("maps").join(map))
+            .find(|pin| pin.exists())
+            .expect("the map is pinned")
+    }
+}
+
+fn sysctl(name: &str, value: &str) {
+    fs::write(Path::new("/proc/sys/net").join(name), value)
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
+}

@@ -1,0 +1,56 @@
+//! The programs load, and stay within their budgets.
+
+use netd::datapath::{CLASSIFIERS, XDP};
+use netd_tests::packet::World;
+
+/// Instructions the verifier may walk in each program: a quarter above what it walked when the budget
+/// was set (Linux 6.18). The verifier's own limit is a million; what grows near it fails on other kernels first.
+const BUDGETS: [(&str, u32); 6] = [
+    ("netd_ep_out", 52_000),
+    ("netd_ep_in", 50),
+    ("netd_gw_out", 5_800),
+    ("netd_up_in", 39_000),
+    ("netd_up_out", 39_400),
+    ("netd_xdp", 5_900),
+];
+
+#[test]
+fn all_programs_load() {
+    World::run(|w| {
+        for name in CLASSIFIERS.iter().chain([&XDP]) {
+            let program = w.datapath().ebpf().program_mut(name);
+            let program = program.unwrap_or_else(|| panic!("{name} is missing"));
+            assert!(program.fd().is_ok(), "{name} is not loaded");
+        }
+    });
+}
+
+#[test]
+fn no_program_exceeds_its_budget_of_verified_instructions() {
+    let mut known: Vec<&str> = BUDGETS.iter().map(|(name, _)| *name).collect();
+    let mut all: Vec<&str> = CLASSIFIERS.iter().chain([&XDP]).copied().collect();
+    known.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(known, all, "every program has a budget");
+    World::run(|w| {
+        for (name, budget) in BUDGETS {
+            let program = w.datapath().ebpf().program_mut(name);
+            let info = program
+                .unwrap_or_else(|| panic!("{name} is missing"))
+                .info();
+            let Some(verified) = info
+                .expect("the program's info")
+                .verified_instruction_count()
+            else {
+                println!("SKIP: this kernel does not report verified instructions");
+                return;
+            };
+            println!("{name}: {verified} of {budget}");
+            assert!(verified <= budget, "{name}: {verified} of {budget}");
+            assert!(
+                verified * 2 > budget,
+                "{name}: {verified} of {budget}: the budget is far too large now"
+            );
+        }
+    });
+}
