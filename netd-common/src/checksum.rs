@@ -23,7 +23,7 @@ impl Delta {
     #[inline(always)]
     #[must_use]
     pub fn remove<const N: usize>(self, old: [u8; N]) -> Self {
-        const { assert!(N % 2 == 0) };
+        const { assert!(N.is_multiple_of(2)) };
         let mut sum = self.0;
         for w in old.as_chunks::<2>().0 {
             sum += u32::from(!u16::from_ne_bytes(*w));
@@ -34,8 +34,12 @@ impl Delta {
     /// Adds `new` bytes to the sum.
     #[inline(always)]
     #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "bytes are added to a sum, not a sum to a sum"
+    )]
     pub fn add<const N: usize>(self, new: [u8; N]) -> Self {
-        const { assert!(N % 2 == 0) };
+        const { assert!(N.is_multiple_of(2)) };
         let mut sum = self.0;
         for w in new.as_chunks::<2>().0 {
             sum += u32::from(u16::from_ne_bytes(*w));
