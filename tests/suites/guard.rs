@@ -27,10 +27,15 @@ type Doomed = (&'static str, Vec<u8>, &'static str);
 
 /// Waits until exactly one more packet was dropped for a reason.
 fn counted_once(node: &Node, hook: &str, reason: &str, before: u64, what: &str) -> Result<()> {
-    wait::until(&format!("{reason} to be counted at {hook} for {what}"), || {
-        Ok((node.stat(hook, Some(reason))? > before).then_some(()))
-    })?;
-    assert_eq!(node.stat(hook, Some(reason))?, before + 1, "{what}: {reason} counted more than once");
+    wait::until(
+        &format!("{reason} to be counted at {hook} for {what}"),
+        || Ok((node.stat(hook, Some(reason))? > before).then_some(())),
+    )?;
+    assert_eq!(
+        node.stat(hook, Some(reason))?,
+        before + 1,
+        "{what}: {reason} counted more than once"
+    );
     Ok(())
 }
 
@@ -85,9 +90,11 @@ both_modes! {
         let lab = Lab::in_mode("malformed", mode)?;
         let web = lab.network("web")?;
         let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
-        let (mine, peer) = (frames::mac(&a.info.mac)?, frames::mac(&b.info.mac)?);
+        let mine = frames::mac(&a.info.mac)?;
+        // To the outside: inside a segment nobody looks behind the IP header.
+        let gateway = frames::mac(web.gateway_mac.as_deref().context("no gateway MAC")?)?;
         let at_a = a.capture(&a.device)?;
-        for (what, frame, reason) in malformed(mine, peer, a.v4(), b.v4())? {
+        for (what, frame, reason) in malformed(mine, gateway, a.v4(), lab.outside.v4())? {
             let before = lab.node.stat("ep_out", Some(reason))?;
             at_a.send(&frame)?;
             counted_once(&lab.node, "ep_out", reason, before, what)?;
@@ -123,18 +130,36 @@ fn malformed(src: frames::Mac, dst: frames::Mac, from: IpAddr, to: IpAddr) -> Re
         frame
     };
     Ok(vec![
-        ("an IPv4 header cut short", good.get(..24).context("short")?.to_vec(), "truncated"),
-        ("a version of 6 in an IPv4 frame", with(14, 0x65), "bad_header"),
+        (
+            "an IPv4 header cut short",
+            good.get(..24).context("short")?.to_vec(),
+            "truncated",
+        ),
+        (
+            "a version of 6 in an IPv4 frame",
+            with(14, 0x65),
+            "bad_header",
+        ),
         ("an IPv4 header of 16 bytes", with(14, 0x44), "bad_header"),
-        ("a total length beyond the frame", with(16, 0x40), "bad_length"),
-        ("a UDP length of 0", { let mut f = with(38, 0); if let Some(b) = f.get_mut(39) { *b = 0; } f }, "bad_l4"),
+        (
+            "a total length beyond the frame",
+            with(16, 0x40),
+            "bad_length",
+        ),
+        // 48, and 4 of it left: 0 would be a jumbogram's.
+        ("a UDP length of 4", with(39, 4), "bad_l4"),
+        ("a UDP length beyond the packet", with(38, 1), "bad_l4"),
     ])
 }
 
 /// The MAC of a device, from `ip`.
 fn mac_of(host: &netd_tests::lab::Host, device: &str) -> Result<frames::Mac> {
     let link = host.ok("ip", &["-o", "link", "show", device])?;
-    let text = link.split("link/ether ").nth(1).and_then(|l| l.split(' ').next()).context("no MAC")?;
+    let text = link
+        .split("link/ether ")
+        .nth(1)
+        .and_then(|l| l.split(' ').next())
+        .context("no MAC")?;
     frames::mac(text)
 }
 
@@ -149,13 +174,25 @@ fn deny(xdp: &str) -> Result<()> {
     } else {
         assert_eq!(uplink.xdp, xdp);
     }
-    outside.ip("addr add 192.0.2.66/24 dev eth0\naddr add 2001:db8:1::66/64 dev eth0 nodad\n\
-                addr add 192.0.2.67/24 dev eth0\naddr add 2001:db8:1::68/64 dev eth0 nodad\n")?;
-    for (to, denied, free) in [(node.v4(), "192.0.2.66", "192.0.2.67"), (node.v6(), "2001:db8:1::66", "2001:db8:1::68")] {
+    outside.ip(
+        "addr add 192.0.2.66/24 dev eth0\naddr add 2001:db8:1::66/64 dev eth0 nodad\n\
+                addr add 192.0.2.67/24 dev eth0\naddr add 2001:db8:1::68/64 dev eth0 nodad\n",
+    )?;
+    for (to, denied, free) in [
+        (node.v4(), "192.0.2.66", "192.0.2.67"),
+        (node.v6(), "2001:db8:1::66", "2001:db8:1::68"),
+    ] {
         outside.ping_with(to, &["-c", "1", "-W", "5", "-I", free])?;
         let before = node.stat("xdp", Some("denied"))?;
-        assert!(outside.ping_with(to, &["-c", "3", "-i", "0.01", "-W", "1", "-I", denied]).is_err());
-        assert!(node.stat("xdp", Some("denied"))? >= before + 3, "{denied} is not counted");
+        assert!(
+            outside
+                .ping_with(to, &["-c", "3", "-i", "0.01", "-W", "1", "-I", denied])
+                .is_err()
+        );
+        assert!(
+            node.stat("xdp", Some("denied"))? >= before + 3,
+            "{denied} is not counted"
+        );
     }
     // Their packets are gone before anybody else sees them; the rest is not touched.
     outside.ping(node.v4())
@@ -189,9 +226,18 @@ fn stats_name_every_reason_that_was_counted() -> Result<()> {
         Ok((lab.node.stat("ep_out", Some("spoofed_mac"))? == 1).then_some(()))
     })?;
     let lines: Vec<netd_api::StatLine> = lab.node.netd_json(&["stats"])?;
-    let line = lines.iter().find(|l| l.reason.as_deref() == Some("spoofed_mac")).context("no line")?;
-    assert_eq!((line.hook.as_str(), line.verdict.as_str(), line.bytes), ("ep_out", "drop", frame.len() as u64));
+    let line = lines
+        .iter()
+        .find(|l| l.reason.as_deref() == Some("spoofed_mac"))
+        .context("no line")?;
+    assert_eq!(
+        (line.hook.as_str(), line.verdict.as_str(), line.bytes),
+        ("ep_out", "drop", frame.len() as u64)
+    );
     let table = lab.node.netd_ok(&["stats"])?;
-    assert!(table.contains("spoofed_mac") && table.contains("ep_out"), "{table}");
+    assert!(
+        table.contains("spoofed_mac") && table.contains("ep_out"),
+        "{table}"
+    );
     Ok(())
 }

@@ -37,7 +37,8 @@ fn what_must_not_answer_is_told_apart() -> Result<()> {
     let nobody: IpAddr = "192.0.2.77".parse()?;
     lab.node.ping_fails(nobody)?;
     assert!(lab.node.ping_fails(lab.outside.v4()).is_err());
-    lab.node.ask_source_fails(Proto::Udp, SocketAddr::new(lab.outside.v4(), 7))?;
+    lab.node
+        .ask_source_fails(Proto::Udp, SocketAddr::new(lab.outside.v4(), 7))?;
     Ok(())
 }
 
@@ -52,10 +53,18 @@ fn bulk_transfers_are_compared_and_seen() -> Result<()> {
         node.udp_echo(outside, to, to, 1400)?;
     }
     let frames = capture.drain()?;
-    let tcp = |f: &&netd_tests::lab::capture::Frame| f.packet().is_some_and(|p| p.proto == 6 && p.dport == 9000);
-    let (count, bytes) = frames.iter().filter(tcp).fold((0, 0), |(n, b), f| (n + 1, b + f.len));
+    let tcp = |f: &&netd_tests::lab::capture::Frame| {
+        f.packet().is_some_and(|p| p.proto == 6 && p.dport == 9000)
+    };
+    let (count, bytes) = frames
+        .iter()
+        .filter(tcp)
+        .fold((0, 0), |(n, b), f| (n + 1, b + f.len));
     assert!(bytes > 4 << 20, "{bytes}");
-    assert!(bytes / count > 1600, "large segments stay whole: {bytes} bytes in {count}");
+    assert!(
+        bytes / count > 1600,
+        "large segments stay whole: {bytes} bytes in {count}"
+    );
     Ok(())
 }
 
@@ -72,7 +81,8 @@ fn a_foreign_program_counts_exactly_what_the_device_carries() -> Result<()> {
             Foreign::attach(&lab, &lab.node.device, Side::Egress, hook)?,
         );
         let capture = lab.node.capture(&lab.node.device)?;
-        lab.node.ping_with(lab.outside.v4(), &["-c", "20", "-i", "0.002"])?;
+        lab.node
+            .ping_with(lab.outside.v4(), &["-c", "20", "-i", "0.002"])?;
         let frames = capture.drain()?;
         let sent = frames.iter().filter(|f| f.outgoing).count() as u64;
         let received = frames.len() as u64 - sent;
@@ -90,12 +100,26 @@ fn the_assertions_about_the_node_can_fail() -> Result<()> {
     before.check(node)?;
     assert!(before.sysctls() > 100, "only {} sysctls", before.sysctls());
 
-    node.ns.enter(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?))?;
+    node.ns.enter(|| {
+        Ok(std::fs::write(
+            "/proc/sys/net/ipv6/conf/all/forwarding",
+            "1",
+        )?)
+    })?;
     let error = before.check_sysctls(node).unwrap_err().to_string();
     assert!(error.contains("forwarding"), "{error}");
-    node.ns.enter(|| Ok(std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0")?))?;
+    node.ns.enter(|| {
+        Ok(std::fs::write(
+            "/proc/sys/net/ipv6/conf/all/forwarding",
+            "0",
+        )?)
+    })?;
 
-    if node.run("nft", &["add", "table", "inet", "x"])?.success().is_ok() {
+    if node
+        .run("nft", &["add", "table", "inet", "x"])?
+        .success()
+        .is_ok()
+    {
         assert!(before.check_netfilter(node).is_err());
         node.ok("nft", &["delete", "table", "inet", "x"])?;
     } else {
@@ -121,6 +145,9 @@ fn a_dropped_lab_leaves_nothing() -> Result<()> {
     assert!(!dir.exists());
     assert!(!netns::list().iter().any(|n| n.starts_with(&id.ns(""))));
     assert!(!Path::new("/sys/fs/cgroup").join(id.cgroup()).exists());
-    assert!(left_running.ended()?.is_some(), "a process of the lab still runs");
+    assert!(
+        left_running.ended()?.is_some(),
+        "a process of the lab still runs"
+    );
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Endpoint traffic to the outside leaves with the node's address, and never takes a port that is
 //! somebody else's.
 
-use std::net::{SocketAddr, UdpSocket};
 use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 use netd_tests::both_modes;
@@ -12,18 +12,37 @@ const WANTED: u16 = 5555;
 
 /// The family's wildcard.
 fn any(to: SocketAddr) -> std::net::IpAddr {
-    if to.is_ipv4() { [0u8; 4].into() } else { [0u8; 16].into() }
+    if to.is_ipv4() {
+        [0u8; 4].into()
+    } else {
+        [0u8; 16].into()
+    }
 }
 
 /// Sends a word; the server's view of the sender; and the echo back must reach the sender.
-fn exchange(client: &UdpSocket, server: &UdpSocket, to: SocketAddr, word: &str) -> Result<SocketAddr> {
+fn exchange(
+    client: &UdpSocket,
+    server: &UdpSocket,
+    to: SocketAddr,
+    word: &str,
+) -> Result<SocketAddr> {
     let mut buffer = [0; 64];
     client.send_to(word.as_bytes(), to)?;
-    let (len, from) = server.recv_from(&mut buffer).with_context(|| format!("{word} did not arrive"))?;
-    ensure!(buffer.get(..len) == Some(word.as_bytes()), "the server got something else than {word}");
+    let (len, from) = server
+        .recv_from(&mut buffer)
+        .with_context(|| format!("{word} did not arrive"))?;
+    ensure!(
+        buffer.get(..len) == Some(word.as_bytes()),
+        "the server got something else than {word}"
+    );
     server.send_to(word.as_bytes(), from)?;
-    let (len, _) = client.recv_from(&mut buffer).with_context(|| format!("no answer to {word}"))?;
-    ensure!(buffer.get(..len) == Some(word.as_bytes()), "the answer to {word} was somebody else's");
+    let (len, _) = client
+        .recv_from(&mut buffer)
+        .with_context(|| format!("no answer to {word}"))?;
+    ensure!(
+        buffer.get(..len) == Some(word.as_bytes()),
+        "the answer to {word} was somebody else's"
+    );
     Ok(from)
 }
 
@@ -201,7 +220,12 @@ fn many_flows_each_get_a_port_of_their_own() -> Result<()> {
     for port in 20_000..20_250 {
         for host in [&a, &b] {
             let socket = host.udp_bind(any(to), port)?;
-            seen.insert(exchange(&socket, &server, to, &format!("{} {port}", host.name))?);
+            seen.insert(exchange(
+                &socket,
+                &server,
+                to,
+                &format!("{} {port}", host.name),
+            )?);
             sockets.push(socket);
         }
     }
@@ -228,9 +252,14 @@ fn the_flow_table_shows_and_ends_flows() -> Result<()> {
         lab.node.netd_json(&[&["flow", "ls"], args].concat())
     };
     let flows = list(&["--proto", "tcp", "--endpoint", "a"])?;
-    let [flow] = flows.as_slice() else { anyhow::bail!("not one flow: {flows:?}") };
+    let [flow] = flows.as_slice() else {
+        anyhow::bail!("not one flow: {flows:?}")
+    };
     assert_eq!(flow.kind, "masquerade");
-    assert_eq!((flow.src, flow.dst, flow.dport), (a.v4(), to.ip(), to.port()));
+    assert_eq!(
+        (flow.src, flow.dst, flow.dport),
+        (a.v4(), to.ip(), to.port())
+    );
     assert_eq!((flow.nat_src, flow.nat_sport), (seen.ip(), seen.port()));
     assert!(flow.packets >= 3 && flow.reply_packets >= 2, "{flow:?}");
     assert!(list(&["--port", "9999"])?.is_empty());
@@ -249,13 +278,22 @@ fn without_masquerade_nothing_leaves_with_a_private_source() -> Result<()> {
     let lab = Lab::new("no-masquerade")?;
     let plain = lab.network_with("plain", &["--no-masquerade"])?;
     let a = lab.endpoint("a", &plain)?;
-    let subnet = plain.subnets.iter().find(|s| s.addr().is_ipv4()).context("no IPv4 subnet")?;
+    let subnet = plain
+        .subnets
+        .iter()
+        .find(|s| s.addr().is_ipv4())
+        .context("no IPv4 subnet")?;
     let gateway = lab.node.v4().to_string();
-    lab.outside.ok("ip", &["route", "add", &subnet.trunc().to_string(), "via", &gateway])?;
+    lab.outside.ok(
+        "ip",
+        &["route", "add", &subnet.trunc().to_string(), "via", &gateway],
+    )?;
     let wire = lab.outside.capture(&lab.outside.device)?;
     // Routed as it is: the outside sees the endpoint's own address.
     let _ = a.ping_with(lab.outside.v4(), &["-c", "1", "-W", "2"]);
     wire.wait_for("the echo request with its own source", |f| {
-        f.packet().filter(|p| p.is_echo_request() && p.src == a.v4()).map(drop)
+        f.packet()
+            .filter(|p| p.is_echo_request() && p.src == a.v4())
+            .map(drop)
     })
 }

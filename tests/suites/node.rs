@@ -113,6 +113,13 @@ fn settings_rules_and_bridges_of_the_node_are_untouched() -> Result<()> {
 fn the_newest_hooks_of_the_kernel_are_used() -> Result<()> {
     let lab = Lab::new("auto")?;
     let status: netd_api::Status = lab.node.netd_json(&["status"])?;
-    assert_eq!(status.attach_mode, if kernel_at_least(6, 6) { "tcx" } else { "clsact" });
+    assert_eq!(
+        status.attach_mode,
+        if kernel_at_least(6, 6) {
+            "tcx"
+        } else {
+            "clsact"
+        }
+    );
     Ok(())
 }

@@ -13,11 +13,22 @@ fn every_path(lab: &Lab, a: &Endpoint, b: &Endpoint, gateways: &[std::net::IpAdd
     lab.publish("a", "8080:80/udp")?;
     let (node, outside) = (&*lab.node, &lab.outside);
     for gateway in gateways {
-        let pick = |host: &Host| if gateway.is_ipv4() { host.v4() } else { host.v6() };
+        let pick = |host: &Host| {
+            if gateway.is_ipv4() {
+                host.v4()
+            } else {
+                host.v6()
+            }
+        };
         let at = |host: &Host, port| SocketAddr::new(pick(host), port);
         let paths = [
             (&**a, &**b, at(b, 9000), at(b, 9000)),
-            (&**a, node, SocketAddr::new(*gateway, 9000), SocketAddr::new(*gateway, 9000)),
+            (
+                &**a,
+                node,
+                SocketAddr::new(*gateway, 9000),
+                SocketAddr::new(*gateway, 9000),
+            ),
             (node, &**a, at(a, 9001), at(a, 9001)),
             (&**b, outside, at(outside, 9000), at(outside, 9000)),
             (outside, &**a, at(a, 80), at(node, 8080)),
@@ -39,11 +50,17 @@ fn transfers(name: &str, mode: AttachMode, on: bool) -> Result<()> {
     lab.offloads([&*a, &*b], on)?;
     every_path(&lab, &a, &b, &web.gateways)?;
     let wrong = |host: &Host| -> Result<String> {
-        Ok(host.proc_read("/proc/thread-self/net/snmp")? + &host.proc_read("/proc/thread-self/net/snmp6")?)
+        Ok(host.proc_read("/proc/thread-self/net/snmp")?
+            + &host.proc_read("/proc/thread-self/net/snmp6")?)
     };
     for host in [&*a, &*b, &*lab.node, &lab.outside] {
         let text = wrong(host)?;
-        assert_eq!(checksum_errors(&text), 0, "{} got packets with wrong checksums: {text}", host.name);
+        assert_eq!(
+            checksum_errors(&text),
+            0,
+            "{} got packets with wrong checksums: {text}",
+            host.name
+        );
     }
     Ok(())
 }
@@ -54,7 +71,9 @@ fn checksum_errors(text: &str) -> u64 {
     let four: u64 = lines
         .windows(2)
         .filter_map(|w| match w {
-            [names, values] if names.split(':').next() == values.split(':').next() => Some((*names, *values)),
+            [names, values] if names.split(':').next() == values.split(':').next() => {
+                Some((*names, *values))
+            }
             _ => None,
         })
         .flat_map(|(names, values)| names.split(' ').zip(values.split(' ')))
@@ -63,7 +82,11 @@ fn checksum_errors(text: &str) -> u64 {
         .sum();
     let six: u64 = lines
         .iter()
-        .filter(|l| l.split_whitespace().next().is_some_and(|name| name.ends_with("CsumErrors")))
+        .filter(|l| {
+            l.split_whitespace()
+                .next()
+                .is_some_and(|name| name.ends_with("CsumErrors"))
+        })
         .filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
         .sum();
     four + six
@@ -79,7 +102,9 @@ both_modes! {
     }
 
     fn large_segments_stay_whole(mode) {
-        let lab = Lab::in_mode("gso", mode)?;
+        // Native XDP on a veth takes the segmentation offload from its peer: what the outside sends
+        // is cut before netd sees it.
+        let lab = Lab::builder("gso").attach_mode(mode).config("xdp = \"off\"\n").build()?;
         let web = lab.network("web")?;
         let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
         lab.publish("a", "8080:80")?;

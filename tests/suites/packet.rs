@@ -1,4 +1,10 @@
 //! Packets through the loaded ELF: verdict, bytes out and counters of every program.
 
+#[path = "packet/guard.rs"]
+mod guard;
 #[path = "packet/load.rs"]
 mod load;
+#[path = "packet/neighbour.rs"]
+mod neighbour;
+#[path = "packet/switch.rs"]
+mod switch;

@@ -82,17 +82,33 @@ fn ranges_single_addresses_and_free_ports() -> Result<()> {
     let _server = a.serve_source(Proto::Tcp, 90)?;
     lab.publish("a", &format!("{node4}:8090:90"))?;
     outside.ask_source(Proto::Tcp, SocketAddr::new(node4, 8090))?;
-    assert!(outside.ask_source(Proto::Tcp, SocketAddr::new(node6, 8090)).is_err());
+    assert!(
+        outside
+            .ask_source(Proto::Tcp, SocketAddr::new(node6, 8090))
+            .is_err()
+    );
     lab.publish("a", &format!("[{node6}]:8091:90"))?;
     outside.ask_source(Proto::Tcp, SocketAddr::new(node6, 8091))?;
-    assert!(outside.ask_source(Proto::Tcp, SocketAddr::new(node4, 8091)).is_err());
+    assert!(
+        outside
+            .ask_source(Proto::Tcp, SocketAddr::new(node4, 8091))
+            .is_err()
+    );
 
     let found = lab.publish("a", "0:90/tcp")?;
-    let port = found.first().context("nothing published")?.spec.host.host_port;
+    let port = found
+        .first()
+        .context("nothing published")?
+        .spec
+        .host
+        .host_port;
     assert_ne!(port, 0);
     outside.ask_source(Proto::Tcp, SocketAddr::new(node4, port))?;
     let printed = lab.node.netd_ok(&["publish", "a", "0:91/udp"])?;
-    assert!(printed.trim().ends_with(":91/udp") && !printed.starts_with("0:"), "{printed}");
+    assert!(
+        printed.trim().ends_with(":91/udp") && !printed.starts_with("0:"),
+        "{printed}"
+    );
 
     let all: Vec<netd_api::Published> = lab.node.netd_json(&["published"])?;
     let mine: Vec<netd_api::Published> = lab.node.netd_json(&["published", "a"])?;
@@ -105,7 +121,11 @@ fn ranges_single_addresses_and_free_ports() -> Result<()> {
 fn attach_publishes_and_detach_takes_it_back() -> Result<()> {
     let lab = Lab::new("with-attach")?;
     let web = lab.network("web")?;
-    let a = lab.endpoint_with("a", &web, &["--publish", "8080:80", "--publish", "8080:80/udp"])?;
+    let a = lab.endpoint_with(
+        "a",
+        &web,
+        &["--publish", "8080:80", "--publish", "8080:80/udp"],
+    )?;
     let b = lab.endpoint("b", &web)?;
     let to = SocketAddr::new(lab.node.v4(), 8080);
     {
@@ -130,11 +150,13 @@ fn unpublish_closes_the_port() -> Result<()> {
     lab.publish("a", "8080:80/udp")?;
     let _server = a.serve_source(Proto::Udp, 80)?;
     for node in [lab.node.v4(), lab.node.v6()] {
-        lab.outside.ask_source(Proto::Udp, SocketAddr::new(node, 8080))?;
+        lab.outside
+            .ask_source(Proto::Udp, SocketAddr::new(node, 8080))?;
     }
     lab.node.netd_ok(&["unpublish", "8080/udp"])?;
     for node in [lab.node.v4(), lab.node.v6()] {
-        lab.outside.ask_source_fails(Proto::Udp, SocketAddr::new(node, 8080))?;
+        lab.outside
+            .ask_source_fails(Proto::Udp, SocketAddr::new(node, 8080))?;
     }
     let left: Vec<netd_api::Published> = lab.node.netd_json(&["published"])?;
     assert!(left.is_empty());

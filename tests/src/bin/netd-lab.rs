@@ -81,11 +81,27 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
-        Verb::Demo { keep, plain, attach_mode, netd } => {
-            demo::run(&demo::Options { keep, plain, attach_mode: attach_mode.into(), netd })
-        }
-        Verb::Run { host: true, attach_mode, netd } => run_on_host(attach_mode.into(), netd),
-        Verb::Run { host: false, attach_mode, netd } => run_in_lab(attach_mode.into(), netd),
+        Verb::Demo {
+            keep,
+            plain,
+            attach_mode,
+            netd,
+        } => demo::run(&demo::Options {
+            keep,
+            plain,
+            attach_mode: attach_mode.into(),
+            netd,
+        }),
+        Verb::Run {
+            host: true,
+            attach_mode,
+            netd,
+        } => run_on_host(attach_mode.into(), netd),
+        Verb::Run {
+            host: false,
+            attach_mode,
+            netd,
+        } => run_in_lab(attach_mode.into(), netd),
         Verb::Bench { args } => bench::main(args),
         Verb::Clean { all } => clean(all),
     };
@@ -119,22 +135,43 @@ fn run_in_lab(mode: AttachMode, netd: Option<PathBuf>) -> Result<bool> {
     let (node, outside) = (&lab.node, &lab.outside);
     let netd = fs::canonicalize(node::find_netd()?)?;
     let (netd, socket) = (netd.display(), node.socket().display().to_string());
-    println!("A node runs netd; behind its uplink {} is a host {}.", node.device, outside.v4());
+    println!(
+        "A node runs netd; behind its uplink {} is a host {}.",
+        node.device,
+        outside.v4()
+    );
     println!("\nEnter the node, and tell netd's command line where its daemon is:");
-    println!("  nsenter --net={} env NETD_SOCKET={socket} PATH={}:$PATH sh", node.ns.path().display(), netd_dir(&netd.to_string()));
+    println!(
+        "  nsenter --net={} env NETD_SOCKET={socket} PATH={}:$PATH sh",
+        node.ns.path().display(),
+        netd_dir(&netd.to_string())
+    );
     println!("\nIn there:");
     println!("  netd network create web");
     println!("  netd ns add {}", lab.id().ns("a"));
     println!("  netd attach {} --network web --name a", lab.id().ns("a"));
-    println!("  netd ns exec {} ping -c 1 {}", lab.id().ns("a"), outside.v4());
+    println!(
+        "  netd ns exec {} ping -c 1 {}",
+        lab.id().ns("a"),
+        outside.v4()
+    );
     println!("  netd publish a 8080:80 && netd stats");
-    println!("\nThe outside host: nsenter --net={} sh", outside.ns.path().display());
-    println!("The daemon's log: {}\n\nCtrl-C ends it and removes everything.", node.log_path().display());
+    println!(
+        "\nThe outside host: nsenter --net={} sh",
+        outside.ns.path().display()
+    );
+    println!(
+        "The daemon's log: {}\n\nCtrl-C ends it and removes everything.",
+        node.log_path().display()
+    );
     signals::wait_forever()
 }
 
 fn netd_dir(netd: &str) -> String {
-    PathBuf::from(netd).parent().map(|p| p.display().to_string()).unwrap_or_default()
+    PathBuf::from(netd)
+        .parent()
+        .map(|p| p.display().to_string())
+        .unwrap_or_default()
 }
 
 fn run_on_host(mode: AttachMode, netd: Option<PathBuf>) -> Result<bool> {
@@ -142,7 +179,9 @@ fn run_on_host(mode: AttachMode, netd: Option<PathBuf>) -> Result<bool> {
         Some(path) => path,
         None => node::find_netd()?,
     };
-    println!("netd runs on this machine itself; Ctrl-C stops the daemon, `netd cleanup` removes every trace.");
+    println!(
+        "netd runs on this machine itself; Ctrl-C stops the daemon, `netd cleanup` removes every trace."
+    );
     let status = Command::new(&netd)
         .args(["daemon", "--attach-mode", mode.name()])
         .status()

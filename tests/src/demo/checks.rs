@@ -60,37 +60,94 @@ pub(super) fn run(scene: &Scene) -> Vec<Line> {
 
 fn family(host: &Host, v6: bool) -> Result<IpAddr> {
     let found = host.addresses().into_iter().find(|a| a.is_ipv6() == v6);
-    found.ok_or_else(|| anyhow::anyhow!("{} has no IPv{} address", host.name, if v6 { 6 } else { 4 }))
+    found.ok_or_else(|| {
+        anyhow::anyhow!("{} has no IPv{} address", host.name, if v6 { 6 } else { 4 })
+    })
 }
 
 fn pairs(scene: &Scene, v6: bool) -> Result<Vec<Pair<'_>>> {
-    let [a, b, c] = scene.endpoints.as_slice() else { bail!("the demo has three endpoints") };
+    let [a, b, c] = scene.endpoints.as_slice() else {
+        bail!("the demo has three endpoints")
+    };
     let (node, outside) = (&*scene.lab.node, &scene.lab.outside);
     let gateway = scene.network.gateway(v6)?;
     let (addr_a, addr_b, addr_c) = (family(a, v6)?, family(b, v6)?, family(c, v6)?);
     let uplink = family(node, v6)?;
     Ok(vec![
-        Pair { what: "endpoint → endpoint", from: a, server: b, to: addr_b, source: addr_a },
-        Pair { what: "endpoint → endpoint", from: c, server: a, to: addr_a, source: addr_c },
-        Pair { what: "endpoint → node", from: b, server: node, to: gateway, source: addr_b },
-        Pair { what: "endpoint → uplink", from: b, server: node, to: uplink, source: addr_b },
-        Pair { what: "node → endpoint", from: node, server: c, to: addr_c, source: gateway },
-        Pair { what: "endpoint → outside", from: a, server: outside, to: family(outside, v6)?, source: uplink },
+        Pair {
+            what: "endpoint → endpoint",
+            from: a,
+            server: b,
+            to: addr_b,
+            source: addr_a,
+        },
+        Pair {
+            what: "endpoint → endpoint",
+            from: c,
+            server: a,
+            to: addr_a,
+            source: addr_c,
+        },
+        Pair {
+            what: "endpoint → node",
+            from: b,
+            server: node,
+            to: gateway,
+            source: addr_b,
+        },
+        Pair {
+            what: "endpoint → uplink",
+            from: b,
+            server: node,
+            to: uplink,
+            source: addr_b,
+        },
+        Pair {
+            what: "node → endpoint",
+            from: node,
+            server: c,
+            to: addr_c,
+            source: gateway,
+        },
+        Pair {
+            what: "endpoint → outside",
+            from: a,
+            server: outside,
+            to: family(outside, v6)?,
+            source: uplink,
+        },
     ])
 }
 
 fn published(scene: &Scene, v6: bool) -> Vec<Line> {
     let (node, outside) = (&*scene.lab.node, &scene.lab.outside);
-    let (Ok(to), Ok(source), Some(server)) = (family(node, v6), family(outside, v6), scene.endpoints.first()) else {
+    let (Ok(to), Ok(source), Some(server)) = (
+        family(node, v6),
+        family(outside, v6),
+        scene.endpoints.first(),
+    ) else {
         return Vec::new();
     };
-    let pair = Pair { what: "outside → published", from: outside, server, to, source };
-    Proto::ALL.iter().map(|proto| ask(&pair, *proto, scene.port, scene.published)).collect()
+    let pair = Pair {
+        what: "outside → published",
+        from: outside,
+        server,
+        to,
+        source,
+    };
+    Proto::ALL
+        .iter()
+        .map(|proto| ask(&pair, *proto, scene.port, scene.published))
+        .collect()
 }
 
 fn line(pair: &Pair<'_>, to: String, tool: &'static str, result: Result<IpAddr>) -> Line {
     let checked = result.and_then(|seen| {
-        ensure!(seen == pair.source, "the other end saw {seen}, not {}", pair.source);
+        ensure!(
+            seen == pair.source,
+            "the other end saw {seen}, not {}",
+            pair.source
+        );
         Ok(seen)
     });
     Line {
@@ -123,7 +180,9 @@ fn receiving_device(pair: &Pair<'_>) -> Result<String> {
     if pair.server.name != "node" {
         return Ok(pair.server.device.clone());
     }
-    let route = pair.server.ok("ip", &["-o", "route", "get", &pair.source.to_string()])?;
+    let route = pair
+        .server
+        .ok("ip", &["-o", "route", "get", &pair.source.to_string()])?;
     let mut words = route.split_whitespace().skip_while(|w| *w != "dev").skip(1);
     match words.next() {
         Some(device) => Ok(device.to_owned()),
@@ -135,15 +194,24 @@ fn ask(pair: &Pair<'_>, proto: Proto, serve: u16, port: u16) -> Line {
     let asked = || {
         // A published port is another address of another host: the server's own is any of its.
         let _server = if serve == port {
-            pair.server.serve_source_at(proto, SocketAddr::new(pair.to, port))?
+            pair.server
+                .serve_source_at(proto, SocketAddr::new(pair.to, port))?
         } else {
             pair.server.serve_source(proto, serve)?
         };
-        Ok(pair.from.ask_source(proto, SocketAddr::new(pair.to, port))?.ip())
+        Ok(pair
+            .from
+            .ask_source(proto, SocketAddr::new(pair.to, port))?
+            .ip())
     };
     let tool = match proto {
         Proto::Tcp => "socat tcp",
         Proto::Udp => "socat udp",
     };
-    line(pair, SocketAddr::new(pair.to, port).to_string(), tool, asked())
+    line(
+        pair,
+        SocketAddr::new(pair.to, port).to_string(),
+        tool,
+        asked(),
+    )
 }

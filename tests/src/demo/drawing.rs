@@ -10,7 +10,13 @@ const WIDTH: usize = 98;
 const SMALL: usize = 32;
 
 /// Lines of a box: a title in the upper edge, `taps` in the lower edge where lines go down.
-fn boxed(title: &str, content: &[String], width: usize, taps: &[usize], roof: Option<usize>) -> Vec<String> {
+fn boxed(
+    title: &str,
+    content: &[String],
+    width: usize,
+    taps: &[usize],
+    roof: Option<usize>,
+) -> Vec<String> {
     let edge = |left: char, right: char, marks: &[usize], mark: char| {
         let mut line: Vec<char> = std::iter::once(left)
             .chain(std::iter::repeat_n('─', width - 2))
@@ -50,13 +56,20 @@ fn wire(columns: &[usize]) -> String {
 pub(super) fn draw(scene: &Scene) -> Result<String> {
     let (lab, network) = (&scene.lab, &scene.network);
     let addresses = |list: Vec<std::net::IpAddr>| {
-        list.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")
+        list.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("  ")
     };
     let mut out = Vec::new();
     let middle = WIDTH - 12;
     out.extend(boxed(
         &format!("outside: {}", lab.outside.ns.name()),
-        &[format!("{:<16} {}", lab.outside.device, addresses(lab.outside.addresses()))],
+        &[format!(
+            "{:<16} {}",
+            lab.outside.device,
+            addresses(lab.outside.addresses())
+        )],
         WIDTH,
         &[middle],
         None,
@@ -65,11 +78,21 @@ pub(super) fn draw(scene: &Scene) -> Result<String> {
 
     let published: Vec<netd_api::Published> = lab.node.netd_json(&["published"])?;
     let mut content = vec![
-        format!("{:<16} {}", lab.node.device, addresses(lab.node.addresses())),
-        format!("{:<16} netd_xdp, netd_up_in, netd_up_out: masquerade and published ports", ""),
+        format!(
+            "{:<16} {}",
+            lab.node.device,
+            addresses(lab.node.addresses())
+        ),
+        format!(
+            "{:<16} netd_xdp, netd_up_in, netd_up_out: masquerade and published ports",
+            ""
+        ),
     ];
     for p in &published {
-        content.push(format!("{:<16} {}  →  {} port {}", "", p.spec.host, p.endpoint, p.spec.port));
+        content.push(format!(
+            "{:<16} {}  →  {} port {}",
+            "", p.spec.host, p.endpoint, p.spec.port
+        ));
     }
     content.push(String::new());
     let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
@@ -78,13 +101,33 @@ pub(super) fn draw(scene: &Scene) -> Result<String> {
         network.device.as_deref().unwrap_or("-"),
         addresses(network.gateways.clone())
     ));
-    content.push(format!("{:<16} gateway of network {}: {}", "", network.name, subnets.join("  ")));
-    content.push(format!("{:<16} netd_gw_out: node → endpoint; netd_ep_out below: guard and switch", ""));
+    content.push(format!(
+        "{:<16} gateway of network {}: {}",
+        "",
+        network.name,
+        subnets.join("  ")
+    ));
+    content.push(format!(
+        "{:<16} netd_gw_out: node → endpoint; netd_ep_out below: guard and switch",
+        ""
+    ));
     content.push(String::new());
-    let row: String = scene.endpoints.iter().map(|e| format!("{:<1$}", e.info.device, SMALL + 1)).collect();
+    let row: String = scene
+        .endpoints
+        .iter()
+        .map(|e| format!("{:<1$}", e.info.device, SMALL + 1))
+        .collect();
     content.push(row);
-    let taps: Vec<usize> = (0..scene.endpoints.len()).map(|i| i * (SMALL + 1) + 4).collect();
-    out.extend(boxed(&format!("node: {}", lab.node.ns.name()), &content, WIDTH, &taps, Some(middle)));
+    let taps: Vec<usize> = (0..scene.endpoints.len())
+        .map(|i| i * (SMALL + 1) + 4)
+        .collect();
+    out.extend(boxed(
+        &format!("node: {}", lab.node.ns.name()),
+        &content,
+        WIDTH,
+        &taps,
+        Some(middle),
+    ));
     out.push(wire(&taps));
 
     let boxes: Vec<Vec<String>> = scene
@@ -93,12 +136,21 @@ pub(super) fn draw(scene: &Scene) -> Result<String> {
         .map(|e| {
             let mut lines = vec![format!("{}  {}", e.info.ifname, e.info.mac)];
             lines.extend(e.info.addresses.iter().map(ToString::to_string));
-            boxed(&format!("{}: {}", e.name, e.ns.name()), &lines, SMALL, &[], None)
+            boxed(
+                &format!("{}: {}", e.name, e.ns.name()),
+                &lines,
+                SMALL,
+                &[],
+                None,
+            )
         })
         .collect();
     let height = boxes.iter().map(Vec::len).max().unwrap_or(0);
     for i in 0..height {
-        let parts: Vec<&str> = boxes.iter().map(|b| b.get(i).map_or("", String::as_str)).collect();
+        let parts: Vec<&str> = boxes
+            .iter()
+            .map(|b| b.get(i).map_or("", String::as_str))
+            .collect();
         out.push(parts.join(" "));
     }
     Ok(out.join("\n") + "\n")
@@ -110,7 +162,13 @@ mod tests {
 
     #[test]
     fn every_line_of_a_box_has_its_width() {
-        let lines = boxed("title", &["short".into(), "x".repeat(200)], 40, &[4], Some(20));
+        let lines = boxed(
+            "title",
+            &["short".into(), "x".repeat(200)],
+            40,
+            &[4],
+            Some(20),
+        );
         assert_eq!(lines.len(), 4);
         assert!(lines.iter().all(|l| l.chars().count() == 40), "{lines:#?}");
         assert!(lines.first().unwrap().starts_with("┌─ title ─"));

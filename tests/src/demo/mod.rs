@@ -74,21 +74,40 @@ pub fn run(options: &Options) -> Result<bool> {
 fn build(lab: Lab) -> Result<Scene> {
     let (port, published) = (80, 8080);
     let network = lab.network("web")?;
-    let endpoints =
-        ["a", "b", "c"].iter().map(|name| lab.endpoint(name, &network)).collect::<Result<Vec<_>>>()?;
-    for spec in [format!("{published}:{port}/tcp"), format!("{published}:{port}/udp")] {
-        lab.publish("a", &spec).with_context(|| format!("cannot publish {spec}"))?;
+    let endpoints = ["a", "b", "c"]
+        .iter()
+        .map(|name| lab.endpoint(name, &network))
+        .collect::<Result<Vec<_>>>()?;
+    for spec in [
+        format!("{published}:{port}/tcp"),
+        format!("{published}:{port}/udp"),
+    ] {
+        lab.publish("a", &spec)
+            .with_context(|| format!("cannot publish {spec}"))?;
     }
     // The numbers of endpoints are part of what is shown.
     let network = lab.inspect_network(&network.name)?;
-    Ok(Scene { lab, network, endpoints, port, published })
+    Ok(Scene {
+        lab,
+        network,
+        endpoints,
+        port,
+        published,
+    })
 }
 
 fn keep(scene: Scene) {
     let socket = scene.lab.node.socket().display().to_string();
     println!("\nThe lab stays up. Enter it:");
-    for host in [&scene.lab.outside, &*scene.lab.node].into_iter().chain(scene.endpoints.iter().map(|e| &**e)) {
-        println!("  nsenter --net={} sh    # {}", host.ns.path().display(), host.name);
+    for host in [&scene.lab.outside, &*scene.lab.node]
+        .into_iter()
+        .chain(scene.endpoints.iter().map(|e| &**e))
+    {
+        println!(
+            "  nsenter --net={} sh    # {}",
+            host.ns.path().display(),
+            host.name
+        );
     }
     println!("Ask its netd:\n  netd --socket {socket} endpoint ls\n  netd --socket {socket} stats");
     println!("Remove it:\n  cargo xtask clean --all    # or: netd-lab clean --all");

@@ -34,7 +34,11 @@ pub(super) fn run(scene: &Scene, attach_mode: &str) -> Vec<NodeLine> {
     };
     vec![
         policy,
-        claim("no netfilter rule made", "none", lab.before().check_netfilter(node)),
+        claim(
+            "no netfilter rule made",
+            "none",
+            lab.before().check_netfilter(node),
+        ),
         claim("no kernel bridge", "none", check_no_bridge(node)),
         claim(
             "global and uplink sysctls untouched",
@@ -47,8 +51,16 @@ pub(super) fn run(scene: &Scene, attach_mode: &str) -> Vec<NodeLine> {
 
 fn claim(claim: &'static str, found: &str, result: Result<()>) -> NodeLine {
     match result {
-        Ok(()) => NodeLine { claim, found: found.to_owned(), holds: true },
-        Err(e) => NodeLine { claim, found: format!("{e:#}"), holds: false },
+        Ok(()) => NodeLine {
+            claim,
+            found: found.to_owned(),
+            holds: true,
+        },
+        Err(e) => NodeLine {
+            claim,
+            found: format!("{e:#}"),
+            holds: false,
+        },
     }
 }
 
@@ -57,20 +69,45 @@ fn foreign(scene: &Scene, attach_mode: &str) -> NodeLine {
     const PINGS: u64 = 10;
     let claim = "a foreign program on the uplink sees every node packet";
     let lab = &scene.lab;
-    let hook = if attach_mode == "tcx" { ForeignHook::Tcx } else { ForeignHook::Clsact };
+    let hook = if attach_mode == "tcx" {
+        ForeignHook::Tcx
+    } else {
+        ForeignHook::Clsact
+    };
     if hook == ForeignHook::Clsact && lab.node.run("tc", &["-V"]).is_err() {
-        return NodeLine { claim, found: "not tried: no tc here".into(), holds: true };
+        return NodeLine {
+            claim,
+            found: "not tried: no tc here".into(),
+            holds: true,
+        };
     }
     let count = || {
-        let (rx, tx) = (lab.foreign(Side::Ingress, hook)?, lab.foreign(Side::Egress, hook)?);
+        let (rx, tx) = (
+            lab.foreign(Side::Ingress, hook)?,
+            lab.foreign(Side::Egress, hook)?,
+        );
         let pings = PINGS.to_string();
-        lab.node.ping_with(lab.outside.v4(), &["-c", &pings, "-i", "0.01", "-W", "5"])?;
+        lab.node
+            .ping_with(lab.outside.v4(), &["-c", &pings, "-i", "0.01", "-W", "5"])?;
         let (rx, tx) = (rx.packets()?, tx.packets()?);
-        ensure!(rx >= PINGS && tx >= PINGS, "of {PINGS} pings it saw {tx} go and {rx} answered");
-        Ok(format!("{PINGS} pings: it saw {tx} packets go and {rx} come"))
+        ensure!(
+            rx >= PINGS && tx >= PINGS,
+            "of {PINGS} pings it saw {tx} go and {rx} answered"
+        );
+        Ok(format!(
+            "{PINGS} pings: it saw {tx} packets go and {rx} come"
+        ))
     };
     match count() {
-        Ok(found) => NodeLine { claim, found, holds: true },
-        Err(e) => NodeLine { claim, found: format!("{e:#}"), holds: false },
+        Ok(found) => NodeLine {
+            claim,
+            found,
+            holds: true,
+        },
+        Err(e) => NodeLine {
+            claim,
+            found: format!("{e:#}"),
+            holds: false,
+        },
     }
 }

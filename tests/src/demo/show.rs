@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use comfy_table::{Cell, Color, Table, LineStyle, TableStyle, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{Cell, Color, LineStyle, Table, TableStyle, presets::UTF8_HORIZONTAL_ONLY};
 
 use super::checks::Line;
 use super::node_checks::NodeLine;
@@ -22,12 +22,19 @@ fn new_table(header: &[&str], plain: bool) -> Table {
 }
 
 fn verdict(works: bool) -> Cell {
-    if works { Cell::new("works").fg(Color::Green) } else { Cell::new("FAILED").fg(Color::Red) }
+    if works {
+        Cell::new("works").fg(Color::Green)
+    } else {
+        Cell::new("FAILED").fg(Color::Red)
+    }
 }
 
 /// The table of traffic, with the reasons of what failed below it.
 pub(super) fn table(lines: &[Line], plain: bool) -> String {
-    let mut table = new_table(&["what", "from", "to", "tool", "result", "source seen"], plain);
+    let mut table = new_table(
+        &["what", "from", "to", "tool", "result", "source seen"],
+        plain,
+    );
     for line in lines {
         table.add_row([
             Cell::new(line.what),
@@ -41,7 +48,10 @@ pub(super) fn table(lines: &[Line], plain: bool) -> String {
     let mut text = format!("{table}\n");
     for line in lines {
         if let Some(why) = &line.failure {
-            text += &format!("FAILED {}, {} to {}, {}: {why}\n", line.what, line.from, line.to, line.tool);
+            text += &format!(
+                "FAILED {}, {} to {}, {}: {why}\n",
+                line.what, line.from, line.to, line.tool
+            );
         }
     }
     text
@@ -51,7 +61,11 @@ pub(super) fn table(lines: &[Line], plain: bool) -> String {
 pub(super) fn node_table(lines: &[NodeLine], plain: bool) -> String {
     let mut table = new_table(&["on the node", "found", "result"], plain);
     for line in lines {
-        table.add_row([Cell::new(line.claim), Cell::new(&line.found), verdict(line.holds)]);
+        table.add_row([
+            Cell::new(line.claim),
+            Cell::new(&line.found),
+            verdict(line.holds),
+        ]);
     }
     format!("{table}\n")
 }

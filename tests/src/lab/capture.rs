@@ -54,11 +54,19 @@ impl Frame {
         let (src, dst, proto): (IpAddr, IpAddr, u8) = match sliced.net? {
             LaxNetSlice::Ipv4(ip) => {
                 let header = ip.header();
-                (header.source_addr().into(), header.destination_addr().into(), ip.payload().ip_number.0)
+                (
+                    header.source_addr().into(),
+                    header.destination_addr().into(),
+                    ip.payload().ip_number.0,
+                )
             }
             LaxNetSlice::Ipv6(ip) => {
                 let header = ip.header();
-                (header.source_addr().into(), header.destination_addr().into(), ip.payload().ip_number.0)
+                (
+                    header.source_addr().into(),
+                    header.destination_addr().into(),
+                    ip.payload().ip_number.0,
+                )
             }
             LaxNetSlice::Arp(_) => return None,
         };
@@ -72,7 +80,14 @@ impl Frame {
             Some(TransportSlice::Icmpv6(icmp)) => icmp.slice().first().copied(),
             _ => None,
         };
-        Some(Packet { src, dst, proto, sport, dport, icmp })
+        Some(Packet {
+            src,
+            dst,
+            proto,
+            sport,
+            dport,
+            icmp,
+        })
     }
 }
 
@@ -86,7 +101,9 @@ pub struct RawSocket {
 impl Host {
     /// Watches one of the host's devices from now on.
     pub fn capture(&self, device: &str) -> Result<RawSocket> {
-        self.ns.enter(|| RawSocket::open(device)).with_context(|| format!("on {}", self.name))
+        self.ns
+            .enter(|| RawSocket::open(device))
+            .with_context(|| format!("on {}", self.name))
     }
 }
 
@@ -133,17 +150,23 @@ impl RawSocket {
             )
         };
         if bound != 0 {
-            return Err(io::Error::last_os_error()).with_context(|| format!("cannot watch {device}"));
+            return Err(io::Error::last_os_error())
+                .with_context(|| format!("cannot watch {device}"));
         }
-        Ok(Self { fd, device: device.to_owned() })
+        Ok(Self {
+            fd,
+            device: device.to_owned(),
+        })
     }
 
     /// Sends a frame, from the Ethernet header on.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         // SAFETY: pointer and length describe `frame`.
-        let sent = unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        let sent =
+            unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         if sent < 0 {
-            return Err(io::Error::last_os_error()).with_context(|| format!("cannot send on {}", self.device));
+            return Err(io::Error::last_os_error())
+                .with_context(|| format!("cannot send on {}", self.device));
         }
         Ok(())
     }
@@ -170,7 +193,11 @@ impl RawSocket {
             if left.is_zero() {
                 bail!("waited in vain for {what} on {}", self.device);
             }
-            let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let mut poll = libc::pollfd {
+                fd: self.fd.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
             // SAFETY: one pollfd, and its count is one.
             unsafe { libc::poll(&raw mut poll, 1, left.as_millis() as libc::c_int) };
         }
@@ -200,6 +227,10 @@ impl RawSocket {
             };
         };
         bytes.truncate(len);
-        Ok(Some(Frame { outgoing: from.sll_pkttype == libc::PACKET_OUTGOING, len, bytes }))
+        Ok(Some(Frame {
+            outgoing: from.sll_pkttype == libc::PACKET_OUTGOING,
+            len,
+            bytes,
+        }))
     }
 }

@@ -12,7 +12,9 @@ pub fn root() -> Option<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
     table.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
-        filesystem.starts_with("cgroup2 ").then(|| PathBuf::from(mount.split(' ').nth(4).unwrap_or_default()))
+        filesystem
+            .starts_with("cgroup2 ")
+            .then(|| PathBuf::from(mount.split(' ').nth(4).unwrap_or_default()))
     })
 }
 
@@ -26,7 +28,9 @@ pub fn create(name: &str) -> Result<Option<PathBuf>> {
 
 /// Processes of a cgroup.
 pub fn pids(name: &str) -> Vec<i32> {
-    let Some(root) = root() else { return Vec::new() };
+    let Some(root) = root() else {
+        return Vec::new();
+    };
     let text = fs::read_to_string(root.join(name).join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|l| l.parse().ok()).collect()
 }
@@ -35,11 +39,14 @@ pub fn pids(name: &str) -> Vec<i32> {
 pub fn remove(name: &str) -> Result<()> {
     let Some(root) = root() else { return Ok(()) };
     let dir = root.join(name);
-    wait::until(&format!("the cgroup {} to be empty", dir.display()), || match fs::remove_dir(&dir) {
-        Ok(()) => Ok(Some(())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Some(())),
-        // Zombies not yet reaped keep it busy.
-        Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("cannot remove {}", dir.display())),
-    })
+    wait::until(
+        &format!("the cgroup {} to be empty", dir.display()),
+        || match fs::remove_dir(&dir) {
+            Ok(()) => Ok(Some(())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Some(())),
+            // Zombies not yet reaped keep it busy.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("cannot remove {}", dir.display())),
+        },
+    )
 }

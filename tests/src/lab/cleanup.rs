@@ -13,8 +13,10 @@ use super::{cgroup, netns, wait};
 
 /// Removes everything of a lab. Goes on after a failure; the first one is the result.
 pub fn remove(id: &LabId) -> Result<()> {
-    let spaces: Vec<String> =
-        netns::list().into_iter().filter(|name| name.starts_with(&id.ns(""))).collect();
+    let spaces: Vec<String> = netns::list()
+        .into_iter()
+        .filter(|name| name.starts_with(&id.ns("")))
+        .collect();
     let identities: Vec<_> = spaces.iter().filter_map(|n| identity(n)).collect();
     let mut first = kill_inside(id, &identities);
     let mut keep = |result: Result<()>| {
@@ -23,7 +25,10 @@ pub fn remove(id: &LabId) -> Result<()> {
         }
     };
     for dir in mounts_below(&id.dir()) {
-        keep(umount2(&dir, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", dir.display())));
+        keep(
+            umount2(&dir, MntFlags::MNT_DETACH)
+                .with_context(|| format!("cannot unmount {}", dir.display())),
+        );
     }
     for (dev, ino) in identities {
         // A killed daemon leaves its lock file; nobody else can hold it once the namespace is gone.
@@ -86,13 +91,16 @@ fn inside(namespaces: &[(u64, u64)]) -> Vec<i32> {
     if namespaces.is_empty() {
         return Vec::new();
     }
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
         // A zombie's namespace cannot be read: it is gone for our purpose.
         .filter(|pid| {
-            netns::identity(Path::new(&format!("/proc/{pid}/ns/net"))).is_ok_and(|i| namespaces.contains(&i))
+            netns::identity(Path::new(&format!("/proc/{pid}/ns/net")))
+                .is_ok_and(|i| namespaces.contains(&i))
         })
         .collect()
 }

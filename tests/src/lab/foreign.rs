@@ -52,7 +52,11 @@ impl Foreign {
                 None
             }
         };
-        Ok(Self { map, _program: program, _link: link })
+        Ok(Self {
+            map,
+            _program: program,
+            _link: link,
+        })
     }
 
     /// Packets seen so far.
@@ -138,8 +142,19 @@ struct LinkCreate {
 fn bpf<A: Pod>(command: libc::c_long, attr: &A) -> io::Result<i32> {
     // SAFETY: `attr` is the union member of this command and its size is given; pointers in it
     // are to values that outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<A>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attr),
+            size_of::<A>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as i32)
+    }
 }
 
 fn bpf_fd<A: Pod>(command: libc::c_long, attr: &A) -> io::Result<OwnedFd> {
@@ -149,27 +164,40 @@ fn bpf_fd<A: Pod>(command: libc::c_long, attr: &A) -> io::Result<OwnedFd> {
 }
 
 fn create_map() -> io::Result<OwnedFd> {
-    bpf_fd(MAP_CREATE, &MapCreate { kind: MAP_TYPE_ARRAY, key: 4, value: 8, entries: 1, flags: 0 })
+    bpf_fd(
+        MAP_CREATE,
+        &MapCreate {
+            kind: MAP_TYPE_ARRAY,
+            key: 4,
+            value: 8,
+            entries: 1,
+            flags: 0,
+        },
+    )
 }
 
 /// One instruction: opcode, registers, offset, immediate.
 const fn op(code: u8, dst: u64, src: u64, off: i16, imm: i32) -> u64 {
-    code as u64 | dst << 8 | src << 12 | (off.cast_unsigned() as u64) << 16 | (imm.cast_unsigned() as u64) << 32
+    code as u64
+        | dst << 8
+        | src << 12
+        | (off.cast_unsigned() as u64) << 16
+        | (imm.cast_unsigned() as u64) << 32
 }
 
 fn load(map: &OwnedFd) -> io::Result<OwnedFd> {
     let program = [
-        op(0x62, 10, 0, -4, 0),                 // *(u32 *)(r10 - 4) = 0: the key
-        op(0xbf, 2, 10, 0, 0),                  // r2 = r10
-        op(0x07, 2, 0, 0, -4),                  // r2 += -4
-        op(0x18, 1, 1, 0, map.as_raw_fd()),     // r1 = the map
-        0,                                      //      (second half)
-        op(0x85, 0, 0, 0, 1),                   // call map_lookup_elem
-        op(0x15, 0, 0, 2, 0),                   // if r0 == 0 skip
-        op(0xb7, 1, 0, 0, 1),                   // r1 = 1
-        op(0xdb, 0, 1, 0, 0),                   // atomic *(u64 *)r0 += r1
-        op(0xb7, 0, 0, 0, -1),                  // r0 = TC_ACT_UNSPEC = TCX_NEXT
-        op(0x95, 0, 0, 0, 0),                   // exit
+        op(0x62, 10, 0, -4, 0),             // *(u32 *)(r10 - 4) = 0: the key
+        op(0xbf, 2, 10, 0, 0),              // r2 = r10
+        op(0x07, 2, 0, 0, -4),              // r2 += -4
+        op(0x18, 1, 1, 0, map.as_raw_fd()), // r1 = the map
+        0,                                  //      (second half)
+        op(0x85, 0, 0, 0, 1),               // call map_lookup_elem
+        op(0x15, 0, 0, 2, 0),               // if r0 == 0 skip
+        op(0xb7, 1, 0, 0, 1),               // r1 = 1
+        op(0xdb, 0, 1, 0, 0),               // atomic *(u64 *)r0 += r1
+        op(0xb7, 0, 0, 0, -1),              // r0 = TC_ACT_UNSPEC = TCX_NEXT
+        op(0x95, 0, 0, 0, 0),               // exit
     ];
     let license = c"GPL";
     bpf_fd(
@@ -200,8 +228,19 @@ fn tcx(program: &OwnedFd, device: &str, side: Side) -> Result<OwnedFd> {
         Side::Egress => TCX_EGRESS,
     };
     let program = program.as_raw_fd().cast_unsigned();
-    bpf_fd(LINK_CREATE, &LinkCreate { program, ifindex, attach, flags: 0, relative: 0, pad: 0, revision: 0 })
-        .with_context(|| format!("cannot hook the foreign program on {device}"))
+    bpf_fd(
+        LINK_CREATE,
+        &LinkCreate {
+            program,
+            ifindex,
+            attach,
+            flags: 0,
+            relative: 0,
+            pad: 0,
+            revision: 0,
+        },
+    )
+    .with_context(|| format!("cannot hook the foreign program on {device}"))
 }
 
 fn clsact(lab: &Lab, node: &Host, program: &OwnedFd, device: &str, side: Side) -> Result<()> {
@@ -212,19 +251,44 @@ fn clsact(lab: &Lab, node: &Host, program: &OwnedFd, device: &str, side: Side) -
     let dir = lab.dir().join("foreign");
     if !dir.exists() {
         fs::create_dir(&dir)?;
-        mount(Some("bpf"), &dir, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .context("cannot mount a bpffs for the foreign program")?;
+        mount(
+            Some("bpf"),
+            &dir,
+            Some("bpf"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .context("cannot mount a bpffs for the foreign program")?;
     }
     let pin = dir.join(format!("{device}-{side}"));
     let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes())?;
-    bpf(OBJ_PIN, &Pin { path: path.as_ptr() as u64, fd: program.as_raw_fd().cast_unsigned(), flags: 0 })
-        .context("cannot pin the foreign program")?;
+    bpf(
+        OBJ_PIN,
+        &Pin {
+            path: path.as_ptr() as u64,
+            fd: program.as_raw_fd().cast_unsigned(),
+            flags: 0,
+        },
+    )
+    .context("cannot pin the foreign program")?;
     // There already in clsact mode: then `tc` says so and that is fine.
     let _ = node.run("tc", &["qdisc", "add", "dev", device, "clsact"])?;
     let pin = pin.display().to_string();
     node.ok(
         "tc",
-        &["filter", "add", "dev", device, side, "pref", "65000", "bpf", "direct-action", "object-pinned", &pin],
+        &[
+            "filter",
+            "add",
+            "dev",
+            device,
+            side,
+            "pref",
+            "65000",
+            "bpf",
+            "direct-action",
+            "object-pinned",
+            &pin,
+        ],
     )?;
     Ok(())
 }

@@ -17,11 +17,19 @@ pub fn mac(text: &str) -> Result<Mac> {
         .split(':')
         .map(|b| u8::from_str_radix(b, 16).with_context(|| format!("{text:?} is not a MAC")))
         .collect::<Result<_>>()?;
-    bytes.try_into().map_err(|_| anyhow::anyhow!("{text:?} is not a MAC"))
+    bytes
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("{text:?} is not a MAC"))
 }
 
 /// A UDP datagram in an Ethernet frame.
-pub fn udp(src_mac: Mac, dst_mac: Mac, src: (IpAddr, u16), dst: (IpAddr, u16), payload: &[u8]) -> Result<Vec<u8>> {
+pub fn udp(
+    src_mac: Mac,
+    dst_mac: Mac,
+    src: (IpAddr, u16),
+    dst: (IpAddr, u16),
+    payload: &[u8],
+) -> Result<Vec<u8>> {
     let ethernet = PacketBuilder::ethernet2(src_mac, dst_mac);
     let ip = match (src.0, dst.0) {
         (IpAddr::V4(s), IpAddr::V4(d)) => ethernet.ipv4(s.octets(), d.octets(), 64),
@@ -35,7 +43,12 @@ pub fn udp(src_mac: Mac, dst_mac: Mac, src: (IpAddr, u16), dst: (IpAddr, u16), p
 }
 
 /// A TCP segment that begins nothing: an ACK out of the blue.
-pub fn tcp_ack(src_mac: Mac, dst_mac: Mac, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Result<Vec<u8>> {
+pub fn tcp_ack(
+    src_mac: Mac,
+    dst_mac: Mac,
+    src: (Ipv4Addr, u16),
+    dst: (Ipv4Addr, u16),
+) -> Result<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(src_mac, dst_mac)
         .ipv4(src.0.octets(), dst.0.octets(), 64)
         .tcp(src.1, dst.1, 1, 1024)
@@ -68,7 +81,13 @@ pub fn arp(
 
 /// An Ethernet frame with any type and payload.
 pub fn ethernet(src_mac: Mac, dst_mac: Mac, ether_type: EtherType, payload: &[u8]) -> Vec<u8> {
-    [&dst_mac[..], &src_mac[..], &ether_type.0.to_be_bytes()[..], payload].concat()
+    [
+        &dst_mac[..],
+        &src_mac[..],
+        &ether_type.0.to_be_bytes()[..],
+        payload,
+    ]
+    .concat()
 }
 
 /// An ICMPv6 message of neighbour discovery: hop limit 255.
@@ -92,13 +111,27 @@ pub fn icmpv6(
 pub fn advertisement(src_mac: Mac, src: Ipv6Addr, target: Ipv6Addr, mac: Mac) -> Result<Vec<u8>> {
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     let rest = [&target.octets()[..], &[2, 1], &mac].concat();
-    icmpv6(src_mac, ALL_NODES_MAC, (src, all_nodes), 136, [0x20, 0, 0, 0], &rest)
+    icmpv6(
+        src_mac,
+        ALL_NODES_MAC,
+        (src, all_nodes),
+        136,
+        [0x20, 0, 0, 0],
+        &rest,
+    )
 }
 
 /// A router advertisement.
 pub fn router_advertisement(src_mac: Mac, src: Ipv6Addr) -> Result<Vec<u8>> {
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    icmpv6(src_mac, ALL_NODES_MAC, (src, all_nodes), 134, [64, 0, 7, 8], &[0; 8])
+    icmpv6(
+        src_mac,
+        ALL_NODES_MAC,
+        (src, all_nodes),
+        134,
+        [64, 0, 7, 8],
+        &[0; 8],
+    )
 }
 
 const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];

@@ -1,9 +1,7 @@
 //! A host of the lab: a namespace with a device and addresses, and the commands and sockets in it.
 
 use std::fs::{self, OpenOptions};
-use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -45,14 +43,24 @@ impl Host {
             IpAddr::V6(a) => Some(*a),
             IpAddr::V4(_) => None,
         });
-        Self { name: name.to_owned(), ns, device: device.to_owned(), cgroup: None, v4, v6 }
+        Self {
+            name: name.to_owned(),
+            ns,
+            device: device.to_owned(),
+            cgroup: None,
+            v4,
+            v6,
+        }
     }
 
     /// Its IPv4 address.
     ///
     /// # Panics
     /// If it has none: the scenario is wrong.
-    #[expect(clippy::expect_used, reason = "a scenario that asks for what it did not build is a bug in the test")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a scenario that asks for what it did not build is a bug in the test"
+    )]
     pub fn v4(&self) -> IpAddr {
         self.v4.expect("the host has no IPv4 address").into()
     }
@@ -61,23 +69,32 @@ impl Host {
     ///
     /// # Panics
     /// If it has none: the scenario is wrong.
-    #[expect(clippy::expect_used, reason = "a scenario that asks for what it did not build is a bug in the test")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a scenario that asks for what it did not build is a bug in the test"
+    )]
     pub fn v6(&self) -> IpAddr {
         self.v6.expect("the host has no IPv6 address").into()
     }
 
     /// Its addresses, IPv4 first.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.v4.map(IpAddr::from).into_iter().chain(self.v6.map(IpAddr::from)).collect()
+        self.v4
+            .map(IpAddr::from)
+            .into_iter()
+            .chain(self.v6.map(IpAddr::from))
+            .collect()
     }
 
     /// A command that will run on this host.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.ns.command(program);
-        let procs = self
-            .cgroup
-            .as_ref()
-            .and_then(|dir| OpenOptions::new().write(true).open(dir.join("cgroup.procs")).ok());
+        let procs = self.cgroup.as_ref().and_then(|dir| {
+            OpenOptions::new()
+                .write(true)
+                .open(dir.join("cgroup.procs"))
+                .ok()
+        });
         if let Some(procs) = procs {
             // SAFETY: only write(2) is called between fork and exec: async-signal-safe.
             unsafe {
@@ -99,7 +116,9 @@ impl Host {
 
     /// Runs a command on this host that must succeed; its standard output.
     pub fn ok(&self, program: &str, args: &[&str]) -> Result<String> {
-        self.run(program, args)?.success().with_context(|| format!("on {}", self.name))
+        self.run(program, args)?
+            .success()
+            .with_context(|| format!("on {}", self.name))
     }
 
     /// Runs several `ip` commands.
@@ -110,20 +129,24 @@ impl Host {
     /// Names of its devices, loopback excepted.
     pub fn devices(&self) -> Result<Vec<String>> {
         let list = self.ok("ip", &["-o", "link", "show"])?;
-        let names = list.lines().filter_map(|l| l.split(": ").nth(1)?.split('@').next());
+        let names = list
+            .lines()
+            .filter_map(|l| l.split(": ").nth(1)?.split('@').next());
         Ok(names.filter(|n| *n != "lo").map(str::to_owned).collect())
     }
 
     /// A TCP listener of this process, on this host.
     pub fn tcp_listen(&self, addr: impl Into<IpAddr>, port: u16) -> Result<TcpListener> {
         let addr = SocketAddr::new(addr.into(), port);
-        self.ns.enter(|| TcpListener::bind(addr).with_context(|| self.at("listen on TCP", addr)))
+        self.ns
+            .enter(|| TcpListener::bind(addr).with_context(|| self.at("listen on TCP", addr)))
     }
 
     /// A TCP connection of this process, from this host.
     pub fn tcp_connect(&self, to: SocketAddr) -> Result<TcpStream> {
         self.ns.enter(|| {
-            let stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| self.at("connect to", to))?;
+            let stream = TcpStream::connect_timeout(&to, PATIENCE)
+                .with_context(|| self.at("connect to", to))?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
@@ -141,10 +164,16 @@ impl Host {
             let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
             setsockopt(&fd, sockopt::ReuseAddr, &true)?;
             let from = SocketAddr::new(any, port);
-            bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).with_context(|| self.at("bind TCP", from))?;
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(from))
+                .with_context(|| self.at("bind TCP", from))?;
             // Bounds connect(2) as well.
-            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE.as_secs().cast_signed()))?;
-            connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).with_context(|| self.at("connect to", to))?;
+            setsockopt(
+                &fd,
+                sockopt::SendTimeout,
+                &TimeVal::seconds(PATIENCE.as_secs().cast_signed()),
+            )?;
+            connect(fd.as_raw_fd(), &SockaddrStorage::from(to))
+                .with_context(|| self.at("connect to", to))?;
             let stream = TcpStream::from(fd);
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
@@ -164,7 +193,9 @@ impl Host {
 
     /// Reads a file under `/proc` or `/sys/class/net` as this host sees it.
     pub fn proc_read(&self, path: &str) -> Result<String> {
-        self.ns.enter(|| fs::read_to_string(path).with_context(|| format!("cannot read {path} on {}", self.name)))
+        self.ns.enter(|| {
+            fs::read_to_string(path).with_context(|| format!("cannot read {path} on {}", self.name))
+        })
     }
 
     fn at(&self, what: &str, addr: SocketAddr) -> String {

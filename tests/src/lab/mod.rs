@@ -74,7 +74,9 @@ impl Network {
     /// The gateway's address of one family.
     pub fn gateway(&self, v6: bool) -> Result<std::net::IpAddr> {
         let found = self.gateways.iter().find(|g| g.is_ipv6() == v6);
-        found.copied().with_context(|| format!("network {} has no such gateway", self.name))
+        found
+            .copied()
+            .with_context(|| format!("network {} has no such gateway", self.name))
     }
 }
 
@@ -142,7 +144,14 @@ impl Builder {
             if self.start {
                 node.start()?;
             }
-            Ok(Lab { name: self.name, node, outside, id: id.clone(), before, keep: false })
+            Ok(Lab {
+                name: self.name,
+                node,
+                outside,
+                id: id.clone(),
+                before,
+                keep: false,
+            })
         });
         if built.is_err() {
             let _ = cleanup::remove(&id);
@@ -162,7 +171,11 @@ impl Lab {
             config: String::new(),
             args: Vec::new(),
         };
-        Builder { name: name.to_owned(), daemon, start: true }
+        Builder {
+            name: name.to_owned(),
+            daemon,
+            start: true,
+        }
     }
 
     /// A lab with everything as usual.
@@ -192,7 +205,11 @@ impl Lab {
 
     /// Makes a network with options of `netd network create`.
     pub fn network_with(&self, name: &str, options: &[&str]) -> Result<Network> {
-        let args: Vec<&str> = ["network", "create", name].iter().chain(options).copied().collect();
+        let args: Vec<&str> = ["network", "create", name]
+            .iter()
+            .chain(options)
+            .copied()
+            .collect();
         self.node.netd_ok(&args)?;
         self.inspect_network(name)
     }
@@ -213,14 +230,32 @@ impl Lab {
     }
 
     /// The same with options of `netd attach`.
-    pub fn endpoint_with(&self, name: &str, network: &Network, options: &[&str]) -> Result<Endpoint> {
+    pub fn endpoint_with(
+        &self,
+        name: &str,
+        network: &Network,
+        options: &[&str],
+    ) -> Result<Endpoint> {
         let ns = self.namespace(name)?;
         self.attach(&ns, name, network, options)
     }
 
     /// Attaches a namespace that is there to a network.
-    pub fn attach(&self, ns: &Ns, name: &str, network: &Network, options: &[&str]) -> Result<Endpoint> {
-        let fixed = ["attach", ns.name(), "--network", &network.name, "--name", name];
+    pub fn attach(
+        &self,
+        ns: &Ns,
+        name: &str,
+        network: &Network,
+        options: &[&str],
+    ) -> Result<Endpoint> {
+        let fixed = [
+            "attach",
+            ns.name(),
+            "--network",
+            &network.name,
+            "--name",
+            name,
+        ];
         let args: Vec<&str> = fixed.iter().chain(options).copied().collect();
         self.node.netd_ok(&args)?;
         let info: netd_api::Endpoint = self.node.netd_json(&["endpoint", "inspect", name])?;
@@ -250,7 +285,11 @@ impl Lab {
     }
 
     /// Switches the offloads of every device of the node and of these hosts.
-    pub fn offloads<'a>(&'a self, hosts: impl IntoIterator<Item = &'a Host>, on: bool) -> Result<()> {
+    pub fn offloads<'a>(
+        &'a self,
+        hosts: impl IntoIterator<Item = &'a Host>,
+        on: bool,
+    ) -> Result<()> {
         let state = if on { "on" } else { "off" };
         let all = [&*self.node, &self.outside];
         for host in all.into_iter().chain(hosts) {
@@ -305,7 +344,9 @@ macro_rules! both_modes {
 /// Whether the running kernel is at least this version.
 pub fn kernel_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
@@ -315,7 +356,12 @@ impl Drop for Lab {
             return;
         }
         let verdict = if thread::panicking() {
-            eprintln!("--- log of netd in lab {} ({}) ---\n{}---", self.id, self.name, self.node.log());
+            eprintln!(
+                "--- log of netd in lab {} ({}) ---\n{}---",
+                self.id,
+                self.name,
+                self.node.log()
+            );
             Ok(())
         } else {
             self.before.check(&self.node)
@@ -329,7 +375,12 @@ impl Drop for Lab {
             return;
         }
         if let Err(e) = verdict.and(removed) {
-            eprintln!("--- log of netd in lab {} ({}) ---\n{}---", self.id, self.name, self.node.log());
+            eprintln!(
+                "--- log of netd in lab {} ({}) ---\n{}---",
+                self.id,
+                self.name,
+                self.node.log()
+            );
             panic!("lab {}: {e:#}", self.name);
         }
     }

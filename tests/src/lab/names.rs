@@ -24,9 +24,13 @@ pub struct LabId(String);
 impl LabId {
     /// Takes a free id: making the directory is the reservation. The directory says who owns it.
     pub fn reserve() -> Result<Self> {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos();
         // A multiplicative hash: labs started at the same time by different processes spread out.
-        let mut seed = (nanos as u64 ^ u64::from(std::process::id()) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut seed = (nanos as u64 ^ u64::from(std::process::id()) << 32)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
         loop {
             let id = Self(format!("{:04x}", seed >> 48));
             match fs::create_dir(id.dir()) {
@@ -70,7 +74,11 @@ impl LabId {
             .into_iter()
             .flatten()
             .flatten()
-            .filter_map(|e| Some(Self(e.file_name().to_str()?.strip_prefix(RUN_PREFIX)?.to_owned())))
+            .filter_map(|e| {
+                Some(Self(
+                    e.file_name().to_str()?.strip_prefix(RUN_PREFIX)?.to_owned(),
+                ))
+            })
             .collect();
         ids.sort();
         ids
@@ -111,7 +119,10 @@ struct Owner {
 impl Owner {
     fn current() -> Self {
         let pid = std::process::id();
-        Self::of(pid).unwrap_or(Self { pid, started: String::new() })
+        Self::of(pid).unwrap_or(Self {
+            pid,
+            started: String::new(),
+        })
     }
 
     fn of(pid: u32) -> Option<Self> {

@@ -41,8 +41,14 @@ impl Ns {
         let made = on_thread(move || {
             unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
             let own = format!("/proc/self/task/{}/ns/net", nix::unistd::gettid());
-            mount(Some(own.as_str()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .with_context(|| format!("cannot mount a namespace on {}", target.display()))
+            mount(
+                Some(own.as_str()),
+                &target,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+            .with_context(|| format!("cannot mount a namespace on {}", target.display()))
         });
         if let Err(e) = made {
             let _ = fs::remove_file(&path);
@@ -55,7 +61,10 @@ impl Ns {
     pub fn open(name: &str) -> Result<Self> {
         let path = path_of(name);
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self { name: name.to_owned(), fd: Arc::new(file.into()) })
+        Ok(Self {
+            name: name.to_owned(),
+            fd: Arc::new(file.into()),
+        })
     }
 
     /// Its name.
@@ -148,10 +157,24 @@ fn lock_dir() -> Result<Flock<File>> {
     let file = File::open(dir).with_context(|| format!("cannot open {NETNS_DIR}"))?;
     let lock = Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, e)| anyhow!("cannot lock {NETNS_DIR}: {e}"))?;
-    let shared = || mount(None::<&str>, dir, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    let shared = || {
+        mount(
+            None::<&str>,
+            dir,
+            None::<&str>,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            None::<&str>,
+        )
+    };
     if shared().is_err() {
-        mount(Some(dir), dir, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-            .with_context(|| format!("cannot make {NETNS_DIR} a mount point"))?;
+        mount(
+            Some(dir),
+            dir,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )
+        .with_context(|| format!("cannot make {NETNS_DIR} a mount point"))?;
         shared().with_context(|| format!("cannot make {NETNS_DIR} a shared mount"))?;
     }
     Ok(lock)

@@ -80,7 +80,13 @@ impl Node {
     pub fn new(host: Host, id: &LabId, options: DaemonOptions) -> Self {
         let dir = id.dir();
         let instance = format!("lab-{id}");
-        Self { host, dir, instance, options: Mutex::new(options), daemon: Mutex::new(None) }
+        Self {
+            host,
+            dir,
+            instance,
+            options: Mutex::new(options),
+            daemon: Mutex::new(None),
+        }
     }
 
     /// The daemon's API socket.
@@ -111,7 +117,11 @@ impl Node {
     /// The arguments that name this instance's directories, as `daemon` and `cleanup` take them.
     pub fn directories(&self) -> Vec<String> {
         let mut args = vec!["--instance".into(), self.instance.clone()];
-        let dirs = [("--state-dir", self.state_dir()), ("--run-dir", self.run_dir()), ("--bpf-dir", self.bpf_dir())];
+        let dirs = [
+            ("--state-dir", self.state_dir()),
+            ("--run-dir", self.run_dir()),
+            ("--bpf-dir", self.bpf_dir()),
+        ];
         for (flag, dir) in dirs {
             args.extend([flag.to_owned(), dir.display().to_string()]);
         }
@@ -130,7 +140,10 @@ impl Node {
         if options.verbose {
             command.arg("-v");
         }
-        command.arg("daemon").args(self.directories()).args(["--attach-mode", options.attach_mode.name()]);
+        command
+            .arg("daemon")
+            .args(self.directories())
+            .args(["--attach-mode", options.attach_mode.name()]);
         if let Some(cgroup) = &self.host.cgroup {
             command.arg("--cgroup").arg(cgroup);
         }
@@ -145,13 +158,20 @@ impl Node {
 
     /// Starts the daemon and waits until its API answers.
     pub fn start(&self) -> Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
         let mut command = self.daemon_command()?;
         command.stdout(log.try_clone()?).stderr(log);
         let mut running = Running::start(&mut command)?;
         wait::until("the daemon to answer", || {
             if let Some(status) = running.ended()? {
-                bail!("`{}` ended: {status}\n{}", process::show(&command), self.log());
+                bail!(
+                    "`{}` ended: {status}\n{}",
+                    process::show(&command),
+                    self.log()
+                );
             }
             Ok(UnixStream::connect(self.socket()).is_ok().then_some(()))
         })
@@ -162,12 +182,17 @@ impl Node {
 
     /// Process id of the daemon.
     pub fn pid(&self) -> Result<u32> {
-        locked(&self.daemon).as_ref().map(Running::pid).context("the daemon does not run")
+        locked(&self.daemon)
+            .as_ref()
+            .map(Running::pid)
+            .context("the daemon does not run")
     }
 
     /// Stops the daemon with a signal and waits for its end.
     pub fn stop(&self, signal: Signal) -> Result<()> {
-        let mut running = locked(&self.daemon).take().context("the daemon does not run")?;
+        let mut running = locked(&self.daemon)
+            .take()
+            .context("the daemon does not run")?;
         running.signal(signal)?;
         let status = running.wait()?;
         if signal == Signal::SIGTERM && !status.success() {
@@ -178,7 +203,9 @@ impl Node {
 
     /// Waits for the daemon to end by itself (somebody else stopped it).
     pub fn wait_stopped(&self) -> Result<()> {
-        let mut running = locked(&self.daemon).take().context("the daemon does not run")?;
+        let mut running = locked(&self.daemon)
+            .take()
+            .context("the daemon does not run")?;
         running.wait().map(drop)
     }
 
@@ -206,14 +233,21 @@ impl Node {
     /// Waits for a line of the log that contains `text`.
     pub fn wait_log(&self, text: &str) -> Result<String> {
         wait::until(&format!("{text:?} in the daemon's log"), || {
-            Ok(self.log().lines().find(|l| l.contains(text)).map(str::to_owned))
+            Ok(self
+                .log()
+                .lines()
+                .find(|l| l.contains(text))
+                .map(str::to_owned))
         })
     }
 
     /// Resident memory of the daemon in KiB.
     pub fn rss_kib(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
@@ -239,13 +273,17 @@ impl Node {
     pub fn netd_json<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
         let args: Vec<&str> = ["-o", "json"].iter().chain(args).copied().collect();
         let text = self.netd_ok(&args)?;
-        serde_json::from_str(&text).with_context(|| format!("`netd {}` printed {text}", args.join(" ")))
+        serde_json::from_str(&text)
+            .with_context(|| format!("`netd {}` printed {text}", args.join(" ")))
     }
 
     /// Packets with one verdict at one hook (`reason` None: passed).
     pub fn stat(&self, hook: &str, reason: Option<&str>) -> Result<u64> {
         let lines: Vec<netd_api::StatLine> = self.netd_json(&["stats"])?;
-        Ok(lines.iter().find(|l| l.hook == hook && l.reason.as_deref() == reason).map_or(0, |l| l.packets))
+        Ok(lines
+            .iter()
+            .find(|l| l.hook == hook && l.reason.as_deref() == reason)
+            .map_or(0, |l| l.packets))
     }
 
     /// Runs `netd cleanup` for this instance.
@@ -274,7 +312,11 @@ pub fn find_netd() -> Result<PathBuf> {
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {
-    File::open(&path)
-        .with_context(|| format!("there is no netd at {}: `cargo xtask build` makes it", path.display()))?;
+    File::open(&path).with_context(|| {
+        format!(
+            "there is no netd at {}: `cargo xtask build` makes it",
+            path.display()
+        )
+    })?;
     Ok(path)
 }

@@ -31,8 +31,15 @@ impl Output {
         if self.code == Some(0) {
             return Ok(self.stdout);
         }
-        let code = self.code.map_or_else(|| "a signal".to_owned(), |c| c.to_string());
-        bail!("`{}` ended with {code}: {}{}", self.line, self.stderr.trim(), self.stdout.trim())
+        let code = self
+            .code
+            .map_or_else(|| "a signal".to_owned(), |c| c.to_string());
+        bail!(
+            "`{}` ended with {code}: {}{}",
+            self.line,
+            self.stderr.trim(),
+            self.stdout.trim()
+        )
     }
 }
 
@@ -48,23 +55,37 @@ pub fn feed(command: &mut Command, input: &str) -> Result<()> {
 
 fn run_with_input(command: &mut Command, input: Option<&str>) -> Result<Output> {
     let line = show(command);
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdin(if input.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot run `{line}`"))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run `{line}`"))?;
     if let (Some(mut pipe), Some(text)) = (child.stdin.take(), input) {
         // A child that ends early makes this fail; its exit status tells the story.
         let _ = pipe.write_all(text.as_bytes());
     }
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let mut running = Running { child, line: line.clone() };
+    let mut running = Running {
+        child,
+        line: line.clone(),
+    };
     let read = |r: &Receiver<String>| r.recv_timeout(PATIENCE * 2);
     let (Ok(stdout), Ok(stderr)) = (read(&stdout), read(&stderr)) else {
         running.stop();
         bail!("`{line}` did not end within {} s", PATIENCE.as_secs() * 2);
     };
     let status = running.wait()?;
-    Ok(Output { line, code: status.code(), stdout, stderr })
+    Ok(Output {
+        line,
+        code: status.code(),
+        stdout,
+        stderr,
+    })
 }
 
 fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
@@ -100,7 +121,9 @@ impl Running {
     /// Starts a command in the background. It must lead a process group (see `Ns::command`).
     pub fn start(command: &mut Command) -> Result<Self> {
         let line = show(command);
-        let child = command.spawn().with_context(|| format!("cannot run `{line}`"))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot run `{line}`"))?;
         Ok(Self { child, line })
     }
 
@@ -116,7 +139,9 @@ impl Running {
 
     /// The exit status if it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("cannot wait for `{}`", self.line))
+        self.child
+            .try_wait()
+            .with_context(|| format!("cannot wait for `{}`", self.line))
     }
 
     /// Waits for its end.
@@ -134,7 +159,10 @@ impl Running {
     /// Kills its process group and reaps it.
     pub fn stop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
+            let _ = killpg(
+                Pid::from_raw(self.child.id().cast_signed()),
+                Signal::SIGKILL,
+            );
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -150,7 +178,10 @@ impl Drop for Running {
 /// Starts a client, gives it one line, and waits for the first line it writes; then ends it.
 /// UDP has no end of file: this is how one answer is awaited without a time-out passing.
 pub fn ask(command: &mut Command, question: &str, patience: Duration) -> Result<String> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut running = Running::start(command)?;
     let line = running.line.clone();
     let mut stdin = running.child.stdin.take().context("no standard input")?;
@@ -168,9 +199,14 @@ pub fn ask(command: &mut Command, question: &str, patience: Duration) -> Result<
     let answer = receive.recv_timeout(patience).unwrap_or_default();
     running.stop();
     if answer.trim().is_empty() {
-        let why = stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+        let why = stderr
+            .recv_timeout(Duration::from_secs(1))
+            .unwrap_or_default();
         let why = why.trim();
-        return Err(anyhow!("`{line}` got no answer{}{why}", if why.is_empty() { "" } else { ": " }));
+        return Err(anyhow!(
+            "`{line}` got no answer{}{why}",
+            if why.is_empty() { "" } else { ": " }
+        ));
     }
     Ok(answer.trim().to_owned())
 }

@@ -22,13 +22,17 @@ pub fn watch(id: &LabId) -> Result<()> {
     let mut installed = Ok(());
     ONCE.call_once(|| installed = install());
     installed?;
-    LABS.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+    LABS.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(id.clone());
     Ok(())
 }
 
 /// The lab is gone, or is to stay.
 pub fn forget(id: &LabId) {
-    LABS.lock().unwrap_or_else(PoisonError::into_inner).retain(|l| l != id);
+    LABS.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|l| l != id);
 }
 
 /// Blocks until a signal ends the process: the labs are removed then.
@@ -50,7 +54,11 @@ fn install() -> Result<()> {
     let write: OwnedFd = write.into();
     PIPE.store(write.as_raw_fd(), Ordering::Relaxed);
     std::mem::forget(write);
-    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::empty());
+    let action = SigAction::new(
+        SigHandler::Handler(handler),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only loads an atomic and writes to a pipe.
         unsafe { sigaction(signal, &action) }.with_context(|| format!("cannot catch {signal}"))?;

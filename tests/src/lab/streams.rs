@@ -48,7 +48,10 @@ pub fn receive(stream: &mut TcpStream, megabytes: usize) -> Result<()> {
         stream.read_exact(&mut buffer).context("cannot receive")?;
         bytes.fill(&mut expected);
         if buffer != expected {
-            bail!("the {CHUNK} bytes from {} on are not what was sent", i * CHUNK);
+            bail!(
+                "the {CHUNK} bytes from {} on are not what was sent",
+                i * CHUNK
+            );
         }
     }
     Ok(())
@@ -56,7 +59,13 @@ pub fn receive(stream: &mut TcpStream, megabytes: usize) -> Result<()> {
 
 impl Host {
     /// Listens on `server`, connects from here to `to`, and sends `megabytes` both ways at once.
-    pub fn bulk_tcp(&self, server: &Host, listen: SocketAddr, to: SocketAddr, megabytes: usize) -> Result<()> {
+    pub fn bulk_tcp(
+        &self,
+        server: &Host,
+        listen: SocketAddr,
+        to: SocketAddr,
+        megabytes: usize,
+    ) -> Result<()> {
         let listener = server.tcp_listen(listen.ip(), listen.port())?;
         let mut here = self.tcp_connect(to)?;
         let (mut there, _) = listener.accept()?;
@@ -78,20 +87,36 @@ impl Host {
     }
 
     /// One datagram there and back, of `len` bytes; the answer must be the question.
-    pub fn udp_echo(&self, server: &Host, listen: SocketAddr, to: SocketAddr, len: usize) -> Result<SocketAddr> {
+    pub fn udp_echo(
+        &self,
+        server: &Host,
+        listen: SocketAddr,
+        to: SocketAddr,
+        len: usize,
+    ) -> Result<SocketAddr> {
         let serving = server.udp_bind(listen.ip(), listen.port())?;
-        let any: IpAddr = if to.is_ipv4() { [0u8; 4].into() } else { [0u8; 16].into() };
+        let any: IpAddr = if to.is_ipv4() {
+            [0u8; 4].into()
+        } else {
+            [0u8; 16].into()
+        };
         let asking = self.udp_bind(any, 0)?;
         let mut sent = vec![0; len];
         Bytes(SEED).fill(&mut sent);
-        asking.send_to(&sent, to).with_context(|| format!("cannot send {len} bytes to {to}"))?;
+        asking
+            .send_to(&sent, to)
+            .with_context(|| format!("cannot send {len} bytes to {to}"))?;
         let mut buffer = vec![0; 65536];
-        let (got, from) = serving.recv_from(&mut buffer).context("the server got nothing")?;
+        let (got, from) = serving
+            .recv_from(&mut buffer)
+            .context("the server got nothing")?;
         if buffer.get(..got) != Some(&sent[..]) {
             bail!("the server got other bytes than the {len} sent");
         }
         serving.send_to(&sent, from)?;
-        let (got, answered) = asking.recv_from(&mut buffer).context("the client got no answer")?;
+        let (got, answered) = asking
+            .recv_from(&mut buffer)
+            .context("the client got no answer")?;
         if answered != to || buffer.get(..got) != Some(&sent[..]) {
             bail!("the client got {got} bytes from {answered}, not the {len} sent to {to}");
         }

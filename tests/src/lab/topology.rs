@@ -38,9 +38,16 @@ pub(super) fn build(id: &LabId, daemon: DaemonOptions) -> Result<(Node, Host)> {
          addr add {out6}/64 dev {OUTSIDE_DEVICE} nodad\n\
          link set {OUTSIDE_DEVICE} up\n"
     ))?;
-    node_ns.ip(&format!("route add default via {out4} dev {UPLINK}\nroute add default via {out6} dev {UPLINK}\n"))?;
+    node_ns.ip(&format!(
+        "route add default via {out4} dev {UPLINK}\nroute add default via {out6} dev {UPLINK}\n"
+    ))?;
     drop_forwarded(&node_ns);
-    let parse = |texts: [&str; 2]| texts.iter().filter_map(|t| t.parse().ok()).collect::<Vec<IpAddr>>();
+    let parse = |texts: [&str; 2]| {
+        texts
+            .iter()
+            .filter_map(|t| t.parse().ok())
+            .collect::<Vec<IpAddr>>()
+    };
     let mut host = Host::new("node", node_ns, UPLINK, &parse(NODE));
     host.cgroup = cgroup::create(&id.cgroup())?;
     let outside = Host::new("outside", outside_ns, OUTSIDE_DEVICE, &parse(OUTSIDE));
@@ -49,7 +56,11 @@ pub(super) fn build(id: &LabId, daemon: DaemonOptions) -> Result<(Node, Host)> {
 
 /// A new namespace inherits the machine's IPv4 settings: a router's or a distribution's.
 fn kernel_defaults() -> Result<()> {
-    for name in ["ipv4/ip_forward", "ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"] {
+    for name in [
+        "ipv4/ip_forward",
+        "ipv4/conf/all/rp_filter",
+        "ipv4/conf/default/rp_filter",
+    ] {
         let path = format!("/proc/sys/net/{name}");
         let now = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         if now.trim() != "0" {
@@ -70,5 +81,7 @@ fn drop_forwarded(node: &Ns) {
 /// Whether the node drops what its kernel would forward; None: no iptables to tell.
 pub fn forward_policy(node: &Host) -> Option<String> {
     let rules = node.ok("iptables", &["-w", "-S", "FORWARD"]).ok()?;
-    rules.lines().find_map(|l| l.strip_prefix("-P FORWARD ").map(str::to_owned))
+    rules
+        .lines()
+        .find_map(|l| l.strip_prefix("-P FORWARD ").map(str::to_owned))
 }

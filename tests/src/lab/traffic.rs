@@ -55,12 +55,18 @@ impl Host {
         let to = to.to_string();
         let mut command = self.command("ping");
         command.arg(family).args(options).arg(&to);
-        process::run(&mut command)?.success().map(drop).with_context(|| format!("{} cannot ping {to}", self.name))
+        process::run(&mut command)?
+            .success()
+            .map(drop)
+            .with_context(|| format!("{} cannot ping {to}", self.name))
     }
 
     /// Succeeds if nothing answers a ping.
     pub fn ping_fails(&self, to: IpAddr) -> Result<()> {
-        if self.ping_with(to, &["-c", "2", "-i", "0.2", "-W", "1"]).is_ok() {
+        if self
+            .ping_with(to, &["-c", "2", "-i", "0.2", "-W", "1"])
+            .is_ok()
+        {
             bail!("{} reached {to}, but must not", self.name);
         }
         Ok(())
@@ -70,13 +76,17 @@ impl Host {
     pub fn serve_source(&self, proto: Proto, port: u16) -> Result<SourceServer> {
         let four = self.serve(proto, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?;
         let six = self.serve(proto, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))?;
-        Ok(SourceServer { _running: vec![four, six] })
+        Ok(SourceServer {
+            _running: vec![four, six],
+        })
     }
 
     /// The same on one address. A UDP server of a host with several addresses needs that: bound to
     /// none, it answers from whichever its routes prefer.
     pub fn serve_source_at(&self, proto: Proto, at: SocketAddr) -> Result<SourceServer> {
-        Ok(SourceServer { _running: vec![self.serve(proto, at)?] })
+        Ok(SourceServer {
+            _running: vec![self.serve(proto, at)?],
+        })
     }
 
     fn serve(&self, proto: Proto, at: SocketAddr) -> Result<Running> {
@@ -91,14 +101,25 @@ impl Host {
         };
         let answer = "SYSTEM:read q; echo $SOCAT_PEERADDR $SOCAT_PEERPORT $q";
         let mut command = self.command("socat");
-        command.args([listen.as_str(), answer]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args([listen.as_str(), answer])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let mut running = Running::start(&mut command)?;
-        wait::until(&format!("a {} server on port {port} of {}", proto.name(), self.name), || {
-            if let Some(status) = running.ended()? {
-                bail!("`{}` on {} ended: {status}", process::show(&command), self.name);
-            }
-            Ok(self.listens(proto, port, v6)?.then_some(()))
-        })?;
+        wait::until(
+            &format!("a {} server on port {port} of {}", proto.name(), self.name),
+            || {
+                if let Some(status) = running.ended()? {
+                    bail!(
+                        "`{}` on {} ended: {status}",
+                        process::show(&command),
+                        self.name
+                    );
+                }
+                Ok(self.listens(proto, port, v6)?.then_some(()))
+            },
+        )?;
         Ok(running)
     }
 
@@ -108,14 +129,23 @@ impl Host {
     }
 
     /// Asks a [`SourceServer`] from a source port of one's own choice.
-    pub fn ask_source_from_port(&self, proto: Proto, to: SocketAddr, port: u16) -> Result<SocketAddr> {
+    pub fn ask_source_from_port(
+        &self,
+        proto: Proto,
+        to: SocketAddr,
+        port: u16,
+    ) -> Result<SocketAddr> {
         self.ask_source_from(proto, to, Some(port), ANSWER)
     }
 
     /// Succeeds if no [`SourceServer`] answers.
     pub fn ask_source_fails(&self, proto: Proto, to: SocketAddr) -> Result<()> {
         match self.ask_source_from(proto, to, None, SILENCE) {
-            Ok(seen) => bail!("{} reached {to}/{} (seen as {seen}), but must not", self.name, proto.name()),
+            Ok(seen) => bail!(
+                "{} reached {to}/{} (seen as {seen}), but must not",
+                self.name,
+                proto.name()
+            ),
             Err(_) => Ok(()),
         }
     }
@@ -136,8 +166,12 @@ impl Host {
             address += &format!(",sourceport={port},reuseaddr");
         }
         let question = "netd";
-        let answer = process::ask(self.command("socat").args(["-", &address]), question, patience)
-            .with_context(|| format!("from {}", self.name))?;
+        let answer = process::ask(
+            self.command("socat").args(["-", &address]),
+            question,
+            patience,
+        )
+        .with_context(|| format!("from {}", self.name))?;
         let seen: Vec<&str> = answer.split_whitespace().collect();
         match seen.as_slice() {
             [addr, port, echoed] if *echoed == question => {
@@ -157,7 +191,13 @@ impl Host {
     }
 
     /// Serves on `server`, asks `addr` from here; the source it saw.
-    pub fn source_seen_by(&self, proto: Proto, server: &Host, addr: IpAddr, port: u16) -> Result<SocketAddr> {
+    pub fn source_seen_by(
+        &self,
+        proto: Proto,
+        server: &Host,
+        addr: IpAddr,
+        port: u16,
+    ) -> Result<SocketAddr> {
         let to = SocketAddr::new(addr, port);
         let _server = server.serve_source_at(proto, to)?;
         self.ask_source(proto, to)
@@ -166,7 +206,11 @@ impl Host {
     /// Whether something on this host has a listening (TCP) or unconnected (UDP) socket on a port.
     pub fn listens(&self, proto: Proto, port: u16, v6: bool) -> Result<bool> {
         // Not /proc/net: that is the main thread's namespace.
-        let path = format!("/proc/thread-self/net/{}{}", proto.name(), if v6 { "6" } else { "" });
+        let path = format!(
+            "/proc/thread-self/net/{}{}",
+            proto.name(),
+            if v6 { "6" } else { "" }
+        );
         let table = self.proc_read(&path)?;
         let state = match proto {
             Proto::Tcp => "0A",
@@ -175,7 +219,8 @@ impl Host {
         let port = format!(":{port:04X}");
         Ok(table.lines().skip(1).any(|line| {
             let mut fields = line.split_whitespace().skip(1);
-            fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some(state)
+            fields.next().is_some_and(|local| local.ends_with(&port))
+                && fields.nth(1) == Some(state)
         }))
     }
 }

@@ -23,14 +23,21 @@ impl Untouched {
         let sysctls = node.ns.enter(|| {
             let mut found = BTreeMap::new();
             for family in ["ipv4", "ipv6"] {
-                walk(&Path::new("/proc/sys/net").join(family), &devices, &mut found);
+                walk(
+                    &Path::new("/proc/sys/net").join(family),
+                    &devices,
+                    &mut found,
+                );
             }
             Ok(found)
         })?;
         if !sysctls.contains_key("net/ipv4/ip_forward") {
             bail!("the sysctls of {} cannot be read", node.name);
         }
-        Ok(Self { sysctls, ruleset: ruleset(node) })
+        Ok(Self {
+            sysctls,
+            ruleset: ruleset(node),
+        })
     }
 
     /// Number of sysctls recorded.
@@ -93,7 +100,9 @@ fn walk(dir: &Path, devices: &[&str], found: &mut BTreeMap<String, String>) {
             if !per_device || devices.iter().any(|d| path.ends_with(d)) {
                 walk(&path, devices, found);
             }
-        } else if let (Ok(value), Ok(name)) = (fs::read_to_string(&path), path.strip_prefix("/proc/sys")) {
+        } else if let (Ok(value), Ok(name)) =
+            (fs::read_to_string(&path), path.strip_prefix("/proc/sys"))
+        {
             // Some cannot be read (triggers, secrets): those nobody can compare.
             found.insert(name.display().to_string(), value.trim().to_owned());
         }

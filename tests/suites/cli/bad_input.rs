@@ -9,19 +9,36 @@ use serde_json::Value;
 type Case = (Vec<String>, i32, &'static [&'static str]);
 
 fn case(line: &str, status: i32, words: &'static [&'static str]) -> Case {
-    (line.split_whitespace().map(str::to_owned).collect(), status, words)
+    (
+        line.split_whitespace().map(str::to_owned).collect(),
+        status,
+        words,
+    )
 }
 
 /// All that could be half-made: objects, devices, addresses, namespaces.
 fn snapshot(lab: &Lab, inside: &[&Host]) -> Result<Vec<String>> {
     let mut all = Vec::new();
-    for verb in [&["network", "ls"][..], &["endpoint", "ls"], &["published"], &["fdb", "ls"]] {
+    for verb in [
+        &["network", "ls"][..],
+        &["endpoint", "ls"],
+        &["published"],
+        &["fdb", "ls"],
+    ] {
         let value: Value = lab.node.netd_json(verb)?;
         all.push(value.to_string());
     }
-    all.push(lab.node.ok("ip", &["-o", "addr", "show"])?);
+    // The kernel's own check of link-local addresses may end meanwhile.
+    all.push(
+        lab.node
+            .ok("ip", &["-o", "addr", "show"])?
+            .replace(" tentative", ""),
+    );
     for host in inside {
-        all.push(host.ok("ip", &["-o", "addr", "show"])?);
+        all.push(
+            host.ok("ip", &["-o", "addr", "show"])?
+                .replace(" tentative", ""),
+        );
         all.push(host.ok("ip", &["route", "show"])?);
     }
     let mut spaces = netd_tests::lab::netns::list();
@@ -34,7 +51,10 @@ fn snapshot(lab: &Lab, inside: &[&Host]) -> Result<Vec<String>> {
 #[test]
 fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
     let lab = Lab::new("bad-input")?;
-    let web = lab.network_with("web", &["--subnet", "10.99.0.0/24", "--subnet", "fd00:99::/64"])?;
+    let web = lab.network_with(
+        "web",
+        &["--subnet", "10.99.0.0/24", "--subnet", "fd00:99::/64"],
+    )?;
     let a = lab.endpoint_with("a", &web, &["--ip", "10.99.0.9"])?;
     lab.publish("a", "8080:80")?;
     let free = lab.namespace("free")?;
@@ -46,7 +66,11 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
 
     let mut cases = vec![
         // Names.
-        case("network create 0123456789012345678901234567890123456789012345678901234567890123", 1, &["name"]),
+        case(
+            "network create 0123456789012345678901234567890123456789012345678901234567890123",
+            1,
+            &["name"],
+        ),
         case("network create we/b", 1, &["name"]),
         case("network create web", 1, &["web", "exists"]),
         case("network inspect nosuch", 1, &["nosuch"]),
@@ -56,20 +80,72 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
         case("detach nosuch", 1, &["nosuch"]),
         case("publish nosuch 80:80", 1, &["nosuch"]),
         // Subnets.
-        case("network create db --subnet 10.99.0.128/25", 1, &["10.99.0.128/25", "web"]),
-        case("network create db --subnet 192.0.2.0/24", 1, &["192.0.2.0/24"]),
-        case("network create db --subnet 2001:db8:1::/64", 1, &["2001:db8:1::/64"]),
-        case("network create db --subnet 10.1.0.0/33", 2, &["10.1.0.0/33"]),
-        case("network create db --subnet 300.1.0.0/24", 2, &["300.1.0.0/24"]),
+        case(
+            "network create db --subnet 10.99.0.128/25",
+            1,
+            &["10.99.0.128/25", "web"],
+        ),
+        case(
+            "network create db --subnet 192.0.2.0/24",
+            1,
+            &["192.0.2.0/24"],
+        ),
+        case(
+            "network create db --subnet 2001:db8:1::/64",
+            1,
+            &["2001:db8:1::/64"],
+        ),
+        case(
+            "network create db --subnet 10.1.0.0/33",
+            2,
+            &["10.1.0.0/33"],
+        ),
+        case(
+            "network create db --subnet 300.1.0.0/24",
+            2,
+            &["300.1.0.0/24"],
+        ),
         case("network create db --subnet 10.1.0.0", 2, &["10.1.0.0"]),
-        case("network create db --subnet 10.1.0.7/24", 1, &["10.1.0.7/24"]),
-        case("network create db --subnet 10.1.0.0/24 --subnet 10.2.0.0/24", 1, &["10."]),
-        case("network create db --subnet 127.0.0.0/24", 1, &["127.0.0.0/24"]),
-        case("network create db --subnet 224.0.0.0/24", 1, &["224.0.0.0/24"]),
-        case("network create db --subnet 10.1.0.0/24 --gateway 10.2.0.1", 1, &["10.2.0.1"]),
-        case("network create db --subnet 10.1.0.0/24 --gateway 10.1.0.255", 1, &["10.1.0.255"]),
-        case("network create db --subnet 10.1.0.0/24 --gateway x", 2, &["x"]),
-        case("network create db --subnet 10.1.0.0/24 --ip-range 10.2.0.0/28", 1, &["10.2.0.0/28"]),
+        case(
+            "network create db --subnet 10.1.0.7/24",
+            1,
+            &["10.1.0.7/24"],
+        ),
+        case(
+            "network create db --subnet 10.1.0.0/24 --subnet 10.2.0.0/24",
+            1,
+            &["10."],
+        ),
+        case(
+            "network create db --subnet 127.0.0.0/24",
+            1,
+            &["127.0.0.0/24"],
+        ),
+        case(
+            "network create db --subnet 224.0.0.0/24",
+            1,
+            &["224.0.0.0/24"],
+        ),
+        case(
+            "network create db --subnet 10.1.0.0/24 --gateway 10.2.0.1",
+            1,
+            &["10.2.0.1"],
+        ),
+        case(
+            "network create db --subnet 10.1.0.0/24 --gateway 10.1.0.255",
+            1,
+            &["10.1.0.255"],
+        ),
+        case(
+            "network create db --subnet 10.1.0.0/24 --gateway x",
+            2,
+            &["x"],
+        ),
+        case(
+            "network create db --subnet 10.1.0.0/24 --ip-range 10.2.0.0/28",
+            1,
+            &["10.2.0.0/28"],
+        ),
         case("network create db --mtu 10", 1, &["10"]),
         case("network create db --mtu 100000", 1, &["100000"]),
         case("network create db --kind macvlan", 2, &["macvlan"]),
@@ -88,7 +164,11 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
         case("network ls --nosuch", 2, &["--nosuch"]),
     ];
     let attach = |options: &str, status, words| {
-        case(&format!("attach {free} --network web --name n {options}"), status, words)
+        case(
+            &format!("attach {free} --network web --name n {options}"),
+            status,
+            words,
+        )
     };
     cases.extend([
         attach("--ip 10.99.0.9", 1, &["10.99.0.9", "a"]),
@@ -105,16 +185,32 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
         attach("--publish 8080:80", 1, &["8080", "a"]),
         attach("--publish 7070:80", 1, &["7070"]),
         case(&format!("attach {free} --network nosuch"), 1, &["nosuch"]),
-        case(&format!("attach {free} --network web --name a"), 1, &["a", "exists"]),
-        case(&format!("attach {free} --network web --name bad/name"), 2, &["bad/name"]),
-        case(&format!("attach {taken} --network web --name second"), 1, &["web", "already"]),
+        case(
+            &format!("attach {free} --network web --name a"),
+            1,
+            &["a", "exists"],
+        ),
+        case(
+            &format!("attach {free} --network web --name bad/name"),
+            1,
+            &["bad/name"],
+        ),
+        case(
+            &format!("attach {taken} --network web --name second"),
+            1,
+            &["web", "already"],
+        ),
         case("attach nosuchns --network web", 1, &["nosuchns"]),
         case("attach /nosuch/path --network web", 1, &["/nosuch/path"]),
         case("attach pid:4194999 --network web", 1, &["pid:4194999"]),
         case("attach pid:x --network web", 2, &["pid:x"]),
         case("attach ../x --network web", 2, &["../x"]),
         case(&format!("attach {stale} --network web"), 1, &["namespace"]),
-        case(&format!("attach {} --network web", lab.node.ns.name()), 1, &["node"]),
+        case(
+            &format!("attach {} --network web", lab.node.ns.name()),
+            1,
+            &["node"],
+        ),
     ]);
 
     let space = lab.namespace("look")?;
@@ -126,14 +222,21 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let said = lab.node.netd(&args)?;
         let verdict = || -> Result<()> {
-            ensure!(said.code == Some(*status), "exit status {:?}, not {status}", said.code);
+            ensure!(
+                said.code == Some(*status),
+                "exit status {:?}, not {status}",
+                said.code
+            );
             ensure!(said.stdout.is_empty(), "stdout: {}", said.stdout);
             for word in *words {
                 ensure!(said.stderr.contains(word), "{word:?} is not named");
             }
             if *status == 1 {
                 ensure!(said.stderr.trim_end().lines().count() == 1, "not one line");
-                ensure!(said.stderr.starts_with("netd: "), "does not begin with netd:");
+                ensure!(
+                    said.stderr.starts_with("netd: "),
+                    "does not begin with netd:"
+                );
             }
             let after = snapshot(&lab, &[&look, &a])?;
             if let Some((was, is)) = before.iter().zip(&after).find(|(was, is)| was != is) {
@@ -143,24 +246,48 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
             Ok(())
         };
         if let Err(e) = verdict() {
-            wrong.push(format!("`netd {}`: {e}\n    {}", args.join(" "), said.stderr.trim()));
+            wrong.push(format!(
+                "`netd {}`: {e}\n    {}",
+                args.join(" "),
+                said.stderr.trim()
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
     a.ping(lab.outside.v4())
 }
 
 #[test]
 fn without_a_daemon_every_verb_names_the_socket() -> Result<()> {
     let lab = Lab::builder("no-daemon").without_daemon().build()?;
-    lab.node.reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
+    lab.node
+        .reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
     let socket = lab.node.socket().display().to_string();
-    for line in ["status", "stats", "network ls", "network create x", "endpoint ls", "published", "flow ls", "fdb ls", "detach x"] {
+    for line in [
+        "status",
+        "stats",
+        "network ls",
+        "network create x",
+        "endpoint ls",
+        "published",
+        "flow ls",
+        "fdb ls",
+        "detach x",
+    ] {
         let args: Vec<&str> = line.split(' ').collect();
         let said = lab.node.netd(&args)?;
         assert_eq!(said.code, Some(1), "{said:?}");
         assert_eq!(said.stderr.trim_end().lines().count(), 1, "{said:?}");
-        assert!(said.stderr.contains(&socket) && said.stderr.contains("netd daemon"), "{said:?}");
+        assert!(
+            said.stderr.contains(&socket) && said.stderr.contains("netd daemon"),
+            "{said:?}"
+        );
     }
     Ok(())
 }
@@ -170,10 +297,18 @@ fn without_privileges_the_cli_says_so() -> Result<()> {
     let lab = Lab::new("cli-unprivileged")?;
     let netd = lab.dir().join("netd");
     std::fs::copy(lab.node.netd_command(&[]).get_program(), &netd)?;
-    for verb in [&["status"][..], &["network", "create", "x"], &["ns", "add", "ndtx-unprivileged"]] {
+    for verb in [
+        &["status"][..],
+        &["network", "create", "x"],
+        &["ns", "add", "ndtx-unprivileged"],
+    ] {
         let mut command = lab.node.command("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.arg(&netd).arg("--socket").arg(lab.node.socket()).args(verb);
+        command
+            .arg(&netd)
+            .arg("--socket")
+            .arg(lab.node.socket())
+            .args(verb);
         let said = process::run(&mut command)?;
         assert_eq!(said.code, Some(1), "{said:?}");
         assert_eq!(said.stderr.trim_end().lines().count(), 1, "{said:?}");

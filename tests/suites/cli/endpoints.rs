@@ -13,26 +13,43 @@ fn attach_prints_the_endpoint_and_sets_up_the_namespace() -> Result<()> {
     let lab = Lab::new("attach")?;
     let web = lab.network("web")?;
     let ns = lab.namespace("box")?;
-    let printed = lab.node.netd_ok(&["attach", ns.name(), "--network", "web"])?;
+    let printed = lab
+        .node
+        .netd_ok(&["attach", ns.name(), "--network", "web"])?;
     let name = printed.trim();
-    assert!(!name.is_empty() && !name.contains(char::is_whitespace), "{printed:?}");
+    assert!(
+        !name.is_empty() && !name.contains(char::is_whitespace),
+        "{printed:?}"
+    );
     let endpoint: Endpoint = lab.node.netd_json(&["endpoint", "inspect", name])?;
-    assert_eq!((endpoint.network.as_str(), endpoint.target.as_str()), ("web", ns.name()));
+    assert_eq!(
+        (endpoint.network.as_str(), endpoint.target.as_str()),
+        ("web", ns.name())
+    );
     assert_eq!(endpoint.state, EndpointState::Bound);
     assert_eq!(endpoint.owner, "cli");
     assert_eq!(endpoint.ifname, "eth0");
     assert_eq!((endpoint.id.len(), endpoint.number > 0), (12, true));
     assert_eq!(endpoint.gateways, web.gateways);
-    let shown = ns.command("ip").args(["-o", "addr", "show", "dev", "eth0"]).output()?;
+    let shown = ns
+        .command("ip")
+        .args(["-o", "addr", "show", "dev", "eth0"])
+        .output()?;
     let shown = String::from_utf8_lossy(&shown.stdout);
     for address in &endpoint.addresses {
         assert!(shown.contains(&address.to_string()), "{shown}");
     }
     assert!(!shown.contains("tentative"), "{shown}");
-    let link = ns.command("ip").args(["-o", "link", "show", "dev", "eth0"]).output()?;
+    let link = ns
+        .command("ip")
+        .args(["-o", "link", "show", "dev", "eth0"])
+        .output()?;
     assert!(String::from_utf8_lossy(&link.stdout).contains(&endpoint.mac));
     for family in ["-4", "-6"] {
-        let routes = ns.command("ip").args([family, "route", "show", "default"]).output()?;
+        let routes = ns
+            .command("ip")
+            .args([family, "route", "show", "default"])
+            .output()?;
         assert!(!routes.stdout.is_empty(), "no default route for {family}");
     }
     Ok(())
@@ -43,11 +60,29 @@ fn options_of_attach_are_honoured() -> Result<()> {
     let lab = Lab::new("attach-options")?;
     let web = lab.network_with("web", &["--subnet", "10.8.0.0/24", "--subnet", "fd08::/64"])?;
     let options = [
-        "--ip", "10.8.0.77", "--ip", "fd08::77", "--mac", "02:00:00:00:00:77", "--ifname", "net7", "--publish", "8077:77",
+        "--ip",
+        "10.8.0.77",
+        "--ip",
+        "fd08::77",
+        "--mac",
+        "02:00:00:00:00:77",
+        "--ifname",
+        "net7",
+        "--publish",
+        "8077:77",
     ];
     let a = lab.endpoint_with("a", &web, &options)?;
-    assert_eq!((a.v4(), a.v6()), ("10.8.0.77".parse::<IpAddr>()?, "fd08::77".parse::<IpAddr>()?));
-    assert_eq!((a.info.mac.as_str(), a.info.ifname.as_str()), ("02:00:00:00:00:77", "net7"));
+    assert_eq!(
+        (a.v4(), a.v6()),
+        (
+            "10.8.0.77".parse::<IpAddr>()?,
+            "fd08::77".parse::<IpAddr>()?
+        )
+    );
+    assert_eq!(
+        (a.info.mac.as_str(), a.info.ifname.as_str()),
+        ("02:00:00:00:00:77", "net7")
+    );
     assert_eq!(a.info.published.len(), 1);
     let b = lab.endpoint("b", &web)?;
     b.ping(a.v4())?;
@@ -61,11 +96,13 @@ fn targets_are_names_paths_and_processes() -> Result<()> {
     let by_name = lab.endpoint("name", &web)?;
     let path = lab.namespace("path")?;
     let path_arg = path.path().display().to_string();
-    lab.node.netd_ok(&["attach", &path_arg, "--network", "web", "--name", "path"])?;
+    lab.node
+        .netd_ok(&["attach", &path_arg, "--network", "web", "--name", "path"])?;
     let process = lab.namespace("process")?;
     let sleeper = Running::start(process.command("sleep").arg("600"))?;
     let pid = format!("pid:{}", sleeper.pid());
-    lab.node.netd_ok(&["attach", &pid, "--network", "web", "--name", "process"])?;
+    lab.node
+        .netd_ok(&["attach", &pid, "--network", "web", "--name", "process"])?;
     for name in ["path", "process"] {
         let endpoint: Endpoint = lab.node.netd_json(&["endpoint", "inspect", name])?;
         for address in &endpoint.addresses {
@@ -90,7 +127,10 @@ fn an_endpoint_is_found_by_name_id_prefix_and_target() -> Result<()> {
     lab.attach(&a.ns, "a-db", &db, &[])?;
     let said = lab.node.netd(&["detach", &target])?;
     assert_eq!(said.code, Some(1));
-    assert!(said.stderr.contains("a-db") && said.stderr.trim().lines().count() == 1, "{said:?}");
+    assert!(
+        said.stderr.contains("a-db") && said.stderr.trim().lines().count() == 1,
+        "{said:?}"
+    );
     lab.node.netd_ok(&["detach", &target, "--network", "db"])?;
     lab.node.netd_ok(&["detach", &target])?;
     let left: Vec<Endpoint> = lab.node.netd_json(&["endpoint", "ls"])?;
@@ -109,11 +149,21 @@ fn addresses_are_never_used_twice_and_come_back_after_detach() -> Result<()> {
         assert!(seen.insert(endpoint.v4()), "{} twice", endpoint.v4());
     }
     let forbidden = ["10.9.0.0", "10.9.0.1", "10.9.0.7"];
-    assert!(!seen.iter().any(|a| forbidden.contains(&a.to_string().as_str())), "{seen:?}");
+    assert!(
+        !seen
+            .iter()
+            .any(|a| forbidden.contains(&a.to_string().as_str())),
+        "{seen:?}"
+    );
     let ns = lab.namespace("late")?;
-    let said = lab.node.netd(&["attach", ns.name(), "--network", "tiny", "--name", "late"])?;
+    let said = lab
+        .node
+        .netd(&["attach", ns.name(), "--network", "tiny", "--name", "late"])?;
     assert_eq!(said.code, Some(1));
-    assert!(said.stderr.contains("10.9.0.0/29") && said.stderr.trim().lines().count() == 1, "{said:?}");
+    assert!(
+        said.stderr.contains("10.9.0.0/29") && said.stderr.trim().lines().count() == 1,
+        "{said:?}"
+    );
     let was: Endpoint = lab.node.netd_json(&["endpoint", "inspect", "e2"])?;
     lab.node.netd_ok(&["detach", "e2"])?;
     let late = lab.attach(&ns, "late", &tiny, &[])?;

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 fn lab() -> Result<Lab> {
     let lab = Lab::builder("ns").without_daemon().build()?;
-    lab.node.reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
+    lab.node
+        .reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
     Ok(lab)
 }
 
@@ -20,15 +21,25 @@ fn add_ls_and_del_work_with_ip_netns() -> Result<()> {
     let lab = lab()?;
     let name = lab.id().ns("box");
     ns(&lab, &["add", &name])?.success()?;
-    let listed = process::run(std::process::Command::new("ip").args(["netns", "list"]))?.success()?;
+    let listed =
+        process::run(std::process::Command::new("ip").args(["netns", "list"]))?.success()?;
     assert!(listed.contains(&name), "{listed}");
-    let lo = process::run(std::process::Command::new("ip").args(["-n", &name, "link", "show", "lo"]))?.success()?;
+    let lo =
+        process::run(std::process::Command::new("ip").args(["-n", &name, "link", "show", "lo"]))?
+            .success()?;
     assert!(lo.contains("UP"), "{lo}");
     let shown: Vec<Value> = serde_json::from_str(&lab.node.netd_ok(&["-o", "json", "ns", "ls"])?)?;
-    assert!(shown.iter().any(|l| l.get("name").and_then(Value::as_str) == Some(&name)));
+    assert!(
+        shown
+            .iter()
+            .any(|l| l.get("name").and_then(Value::as_str) == Some(&name))
+    );
     let twice = ns(&lab, &["add", &name])?;
     assert_eq!(twice.code, Some(1));
-    assert!(twice.stderr.contains(&name) && twice.stderr.trim().lines().count() == 1, "{twice:?}");
+    assert!(
+        twice.stderr.contains(&name) && twice.stderr.trim().lines().count() == 1,
+        "{twice:?}"
+    );
     ns(&lab, &["del", &name])?.success()?;
     assert!(!netns::list().contains(&name));
     assert_eq!(ns(&lab, &["del", &name])?.code, Some(1));
@@ -47,17 +58,31 @@ fn exec_is_inside_and_passes_on_the_exit_status() -> Result<()> {
     let inside = ns(&lab, &["exec", name, "readlink", "/proc/self/ns/net"])?.success()?;
     let (_, ino) = space.identity()?;
     assert_eq!(inside.trim(), format!("net:[{ino}]"));
-    assert_eq!(ns(&lab, &["exec", name, "sh", "-c", "exit 7"])?.code, Some(7));
+    assert_eq!(
+        ns(&lab, &["exec", name, "sh", "-c", "exit 7"])?.code,
+        Some(7)
+    );
     assert_eq!(ns(&lab, &["exec", name, "true"])?.code, Some(0));
-    assert_eq!(ns(&lab, &["exec", name, "/nosuch/command"])?.code, Some(127));
-    let killed = process::run(lab.node.command("sh").args([
-        "-c",
-        "\"$0\" ns exec \"$1\" sh -c 'kill -9 $$'; echo $?",
-    ]).arg(lab.node.netd_command(&[]).get_program()).arg(name))?;
+    assert_eq!(
+        ns(&lab, &["exec", name, "/nosuch/command"])?.code,
+        Some(127)
+    );
+    let killed = process::run(
+        lab.node
+            .command("sh")
+            .args(["-c", "\"$0\" ns exec \"$1\" sh -c 'kill -9 $$'; echo $?"])
+            .arg(lab.node.netd_command(&[]).get_program())
+            .arg(name),
+    )?;
     assert_eq!(killed.stdout.trim(), "137", "{killed:?}");
     // /sys is the machine's: a bpffs stays visible.
     let sys = ns(&lab, &["exec", name, "cat", "/proc/self/mountinfo"])?.success()?;
-    assert_eq!(sys.matches(" /sys ").count(), std::fs::read_to_string("/proc/self/mountinfo")?.matches(" /sys ").count());
+    assert_eq!(
+        sys.matches(" /sys ").count(),
+        std::fs::read_to_string("/proc/self/mountinfo")?
+            .matches(" /sys ")
+            .count()
+    );
     Ok(())
 }
 
@@ -81,7 +106,9 @@ fn ls_shows_the_endpoints_of_a_namespace() -> Result<()> {
     let web = lab.network("web")?;
     let a = lab.endpoint("a", &web)?;
     let all: Vec<Value> = lab.node.netd_json(&["ns", "ls"])?;
-    let line = all.iter().find(|l| l.get("name").and_then(Value::as_str) == Some(a.ns.name()));
+    let line = all
+        .iter()
+        .find(|l| l.get("name").and_then(Value::as_str) == Some(a.ns.name()));
     let line = line.context("the namespace is not listed")?;
     assert!(line.to_string().contains("\"a\""), "{line}");
     Ok(())
@@ -95,12 +122,21 @@ fn bad_names_are_refused() -> Result<()> {
     for name in ["", ".", "..", "../x", "a/b", &long] {
         for verb in ["add", "del"] {
             let said = ns(&lab, &[verb, name])?;
-            assert!(said.code == Some(1) || said.code == Some(2), "{name:?}: {said:?}");
+            assert!(
+                said.code == Some(1) || said.code == Some(2),
+                "{name:?}: {said:?}"
+            );
             assert!(!said.stderr.trim().is_empty());
         }
     }
     let after = netns::list();
-    assert!(after.iter().filter(|n| n.starts_with(&lab.id().ns(""))).count() <= before.len());
+    assert!(
+        after
+            .iter()
+            .filter(|n| n.starts_with(&lab.id().ns("")))
+            .count()
+            <= before.len()
+    );
     assert!(!std::path::Path::new("/run/x").exists());
     Ok(())
 }

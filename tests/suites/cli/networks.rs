@@ -24,11 +24,17 @@ fn create_ls_inspect_and_rm_a_network() -> Result<()> {
         assert!(shown.contains(&gateway.to_string()), "{shown}");
     }
     let table = lab.node.netd_ok(&["network", "ls"])?;
-    assert!(table.contains("web") && table.lines().count() == 2, "{table}");
+    assert!(
+        table.contains("web") && table.lines().count() == 2,
+        "{table}"
+    );
     let all: Vec<Network> = lab.node.netd_json(&["network", "ls"])?;
     assert_eq!(all, [web.0.clone()]);
     lab.node.netd_ok(&["network", "rm", "web"])?;
-    assert!(lab.node.run("ip", &["link", "show", &device])?.code != Some(0), "{device} is still there");
+    assert!(
+        lab.node.run("ip", &["link", "show", &device])?.code != Some(0),
+        "{device} is still there"
+    );
     let none: Vec<Network> = lab.node.netd_json(&["network", "ls"])?;
     assert!(none.is_empty());
     Ok(())
@@ -40,12 +46,33 @@ fn options_are_kept_and_shown() -> Result<()> {
     let db = lab.network_with(
         "db",
         &[
-            "--kind", "bridge", "--subnet", "10.7.0.0/24", "--subnet", "fd07::/64", "--gateway", "10.7.0.254",
-            "--gateway", "fd07::fe", "--ip-range", "10.7.0.64/28", "--internal", "--no-masquerade",
-            "--no-isolation", "--mtu", "1450", "--label", "tier=back", "--label", "a=b",
+            "--kind",
+            "bridge",
+            "--subnet",
+            "10.7.0.0/24",
+            "--subnet",
+            "fd07::/64",
+            "--gateway",
+            "10.7.0.254",
+            "--gateway",
+            "fd07::fe",
+            "--ip-range",
+            "10.7.0.64/28",
+            "--internal",
+            "--no-masquerade",
+            "--no-isolation",
+            "--mtu",
+            "1450",
+            "--label",
+            "tier=back",
+            "--label",
+            "a=b",
         ],
     )?;
-    assert_eq!(db.gateways, ["10.7.0.254".parse::<IpAddr>()?, "fd07::fe".parse()?]);
+    assert_eq!(
+        db.gateways,
+        ["10.7.0.254".parse::<IpAddr>()?, "fd07::fe".parse()?]
+    );
     assert_eq!(db.ip_range, Some("10.7.0.64/28".parse()?));
     assert!(db.internal && !db.masquerade && !db.isolation);
     assert_eq!(db.mtu, 1450);
@@ -60,18 +87,26 @@ fn options_are_kept_and_shown() -> Result<()> {
 #[test]
 fn default_pools_avoid_the_nodes_routes_and_each_other() -> Result<()> {
     let lab = Lab::builder("pools").without_daemon().build()?;
-    lab.node.reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
+    lab.node
+        .reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
     lab.node.ip("route add 10.210.0.0/24 via 192.0.2.100\n")?;
     lab.node.start()?;
     let (one, two) = (lab.network("one")?, lab.network("two")?);
-    let first = |n: &Network, v6: bool| n.subnets.iter().find(|s| s.addr().is_ipv6() == v6).copied();
+    let first =
+        |n: &Network, v6: bool| n.subnets.iter().find(|s| s.addr().is_ipv6() == v6).copied();
     assert_eq!(first(&one, false), Some("10.210.1.0/24".parse()?));
     assert_eq!(first(&two, false), Some("10.210.2.0/24".parse()?));
-    let (u1, u2) = (first(&one, true).context("no IPv6")?, first(&two, true).context("no IPv6")?);
+    let (u1, u2) = (
+        first(&one, true).context("no IPv6")?,
+        first(&two, true).context("no IPv6")?,
+    );
     assert!(u1 != u2 && u1.prefix_len() == 64);
     let ula: ipnet::IpNet = "fd00::/8".parse()?;
     assert!(ula.contains(&u1) && ula.contains(&u2));
-    assert_eq!(first(&one, true).map(|s| s.supernet().is_some()), Some(true));
+    assert_eq!(
+        first(&one, true).map(|s| s.supernet().is_some()),
+        Some(true)
+    );
     Ok(())
 }
 
@@ -81,7 +116,10 @@ fn a_long_name_gets_a_shortened_device() -> Result<()> {
     let name = "a-network-with-a-rather-long-name";
     let other = "a-network-with-a-rather-long-nam2";
     let (one, two) = (lab.network(name)?, lab.network(other)?);
-    let (one, two) = (one.device.clone().context("no device")?, two.device.clone().context("no device")?);
+    let (one, two) = (
+        one.device.clone().context("no device")?,
+        two.device.clone().context("no device")?,
+    );
     assert!(one.len() <= 15 && one.starts_with("nd-"), "{one}");
     assert_ne!(one, two);
     Ok(())

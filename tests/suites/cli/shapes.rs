@@ -9,7 +9,13 @@ use serde_json::Value;
 fn json_is_the_apis_own_and_lists_are_arrays() -> Result<()> {
     let lab = Lab::new("json")?;
     // Empty lists are arrays too.
-    for verb in [&["network", "ls"][..], &["endpoint", "ls"], &["published"], &["flow", "ls"], &["fdb", "ls"]] {
+    for verb in [
+        &["network", "ls"][..],
+        &["endpoint", "ls"],
+        &["published"],
+        &["flow", "ls"],
+        &["fdb", "ls"],
+    ] {
         let value: Value = lab.node.netd_json(verb)?;
         assert_eq!(value, Value::Array(vec![]), "{verb:?}");
     }
@@ -23,14 +29,33 @@ fn json_is_the_apis_own_and_lists_are_arrays() -> Result<()> {
     let flows: Vec<FlowLine> = lab.node.netd_json(&["flow", "ls"])?;
     let fdb: Vec<FdbLine> = lab.node.netd_json(&["fdb", "ls"])?;
     let stats: Vec<StatLine> = lab.node.netd_json(&["stats"])?;
-    assert_eq!((networks.len(), endpoints.len(), published.len()), (1, 1, 1));
-    let echo = flows.iter().find(|f| f.proto == "icmp").context("the ping is no flow")?;
-    assert_eq!((echo.endpoint.as_deref(), echo.dst), (Some("a"), lab.outside.v4()));
-    let mac = fdb.iter().find(|l| l.mac == a.info.mac).context("no forwarding entry")?;
+    assert_eq!(
+        (networks.len(), endpoints.len(), published.len()),
+        (1, 1, 1)
+    );
+    let echo = flows
+        .iter()
+        .find(|f| f.proto == "icmp")
+        .context("the ping is no flow")?;
+    assert_eq!(
+        (echo.endpoint.as_deref(), echo.dst),
+        (Some("a"), lab.outside.v4())
+    );
+    let mac = fdb
+        .iter()
+        .find(|l| l.mac == a.info.mac)
+        .context("no forwarding entry")?;
     assert!(mac.fixed && mac.device == a.info.device && mac.endpoint.as_deref() == Some("a"));
-    let gateway = fdb.iter().find(|l| l.kind == "gateway").context("no entry of the gateway")?;
+    let gateway = fdb
+        .iter()
+        .find(|l| l.kind == "gateway")
+        .context("no entry of the gateway")?;
     assert_eq!(Some(&gateway.mac), web.gateway_mac.as_ref());
-    assert!(stats.iter().any(|s| s.hook == "ep_out" && s.verdict == "pass" && s.packets > 0));
+    assert!(
+        stats
+            .iter()
+            .any(|s| s.hook == "ep_out" && s.verdict == "pass" && s.packets > 0)
+    );
     Ok(())
 }
 
@@ -49,8 +74,14 @@ fn tables_have_a_line_for_each_object() -> Result<()> {
         (&["fdb", "ls"], 4, "gateway"),
     ] {
         let table = lab.node.netd_ok(verb)?;
-        assert!(table.lines().count() >= lines && table.contains(word), "{verb:?}:\n{table}");
-        assert!(!table.contains('\u{1b}'), "colours without a terminal: {table}");
+        assert!(
+            table.lines().count() >= lines && table.contains(word),
+            "{verb:?}:\n{table}"
+        );
+        assert!(
+            !table.contains('\u{1b}'),
+            "colours without a terminal: {table}"
+        );
     }
     Ok(())
 }
@@ -64,21 +95,35 @@ fn status_tells_the_node_at_a_glance() -> Result<()> {
     let status: Status = lab.node.netd_json(&["status"])?;
     assert_eq!(status.pid, lab.node.pid()?);
     assert_eq!(status.instance, lab.node.instance());
-    assert_eq!((status.networks, status.endpoints, status.published), (1, 1, 1));
+    assert_eq!(
+        (status.networks, status.endpoints, status.published),
+        (1, 1, 1)
+    );
     assert_eq!(status.run_dir, lab.node.run_dir().display().to_string());
     assert_eq!(status.problems, Vec::<String>::new());
     let uplink = status.uplinks.first().context("no uplink")?;
-    assert_eq!((uplink.device.as_str(), uplink.v4, uplink.v6), ("up0", Some(lab.node.v4()), Some(lab.node.v6())));
-    assert!(["native", "generic"].contains(&uplink.xdp.as_str()), "{}", uplink.xdp);
+    assert_eq!(
+        (uplink.device.as_str(), uplink.v4, uplink.v6),
+        ("up0", Some(lab.node.v4()), Some(lab.node.v6()))
+    );
+    assert!(
+        ["native", "generic"].contains(&uplink.xdp.as_str()),
+        "{}",
+        uplink.xdp
+    );
     let table = lab.node.netd_ok(&["status"])?;
-    assert!(table.contains("up0") && table.contains(&status.pid.to_string()), "{table}");
+    assert!(
+        table.contains("up0") && table.contains(&status.pid.to_string()),
+        "{table}"
+    );
     Ok(())
 }
 
 #[test]
 fn version_and_completions_need_no_daemon() -> Result<()> {
     let lab = Lab::builder("version").without_daemon().build()?;
-    lab.node.reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
+    lab.node
+        .reconfigure(|o| o.netd = netd_tests::lab::node::find_netd().unwrap_or_default());
     let version = lab.node.netd_ok(&["version"])?;
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     for shell in ["bash", "zsh", "fish"] {
