@@ -24,6 +24,7 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
         ethertype::IPV4 => Ok(ip::<V4>(skb, port)),
         ethertype::IPV6 => match neighbour::nd(skb, port) {
             Verdict::OPEN => Ok(ip::<V6>(skb, port)),
+            Verdict::ASKED => Ok(neighbour::advertise(skb)),
             decided => Ok(decided),
         },
         ethertype::ARP => match neighbour::arp(skb, port) {
@@ -74,7 +75,7 @@ fn packet_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropRe
 #[inline(always)]
 fn deliver(skb: Skb, port: &Port, dst: Mac) -> Result<Verdict, DropReason> {
     if is_group(dst) {
-        switch::flood(skb, port)
+        Ok(switch::flood(skb, port))
     } else {
         switch::forward(skb, port, dst)
     }

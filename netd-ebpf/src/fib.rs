@@ -16,6 +16,10 @@ use crate::skb::Skb;
 use crate::verdict::SENT_BY_NETD;
 use crate::work::{self, Work};
 
+/// Sizes the helpers want to know.
+const PARAMS: i32 = size_of::<Params>() as u16 as i32;
+const NEIGH: i32 = size_of::<bpf_redir_neigh>() as u16 as i32;
+
 /// Where the node would send a packet.
 pub enum Route {
     /// Out of the device with this ifindex; [`send`] knows the next hop.
@@ -50,14 +54,7 @@ pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<R
         fib.__bindgen_anon_4.ipv6_dst = words(dst);
     }
     // SAFETY: `raw` is the context, `fib` has the size given.
-    let rc = unsafe {
-        bpf_fib_lookup(
-            skb.raw().cast::<c_void>(),
-            &raw mut *fib,
-            size_of::<Params>() as i32,
-            0,
-        )
-    };
+    let rc = unsafe { bpf_fib_lookup(skb.raw().cast::<c_void>(), &raw mut *fib, PARAMS, 0) };
     match u32::try_from(rc) {
         Ok(BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) => {}
         Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => return Ok(Route::Node),
@@ -82,14 +79,7 @@ pub fn send<A: Net>(skb: Skb, device: u32) -> Result<i32, DropReason> {
     let neigh = &mut work::get::<A>()?.neigh;
     skb.set_mark(SENT_BY_NETD);
     // SAFETY: `neigh` has the size given.
-    Ok(unsafe {
-        bpf_redirect_neigh(
-            device,
-            &raw mut *neigh,
-            size_of::<bpf_redir_neigh>() as i32,
-            0,
-        ) as i32
-    })
+    Ok(unsafe { bpf_redirect_neigh(device, &raw mut *neigh, NEIGH, 0) as i32 })
 }
 
 #[inline(always)]

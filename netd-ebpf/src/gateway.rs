@@ -20,14 +20,17 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
     // Solicitations go to a group; those that check a known neighbour go to the endpoint itself.
     let answer = match eth.ethertype {
         ethertype::ARP => neighbour::arp(skb, port),
-        ethertype::IPV6 if is_group(eth.dst) => neighbour::nd(skb, port),
+        ethertype::IPV6 if is_group(eth.dst) => match neighbour::nd(skb, port) {
+            Verdict::ASKED => neighbour::advertise(skb),
+            decided => decided,
+        },
         _ => Verdict::OPEN,
     };
     if answer != Verdict::OPEN {
         return Ok(answer);
     }
     if is_group(eth.dst) {
-        switch::flood(skb, port)
+        Ok(switch::flood(skb, port))
     } else {
         switch::forward(skb, port, eth.dst)
     }

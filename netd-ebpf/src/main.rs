@@ -6,6 +6,14 @@
     missing_docs,
     reason = "the entry macros make undocumented items; the entries themselves are documented"
 )]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a map key by value is one more copy on a small stack"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the entry macros hand the context over by value"
+)]
 
 mod endpoint;
 mod family;
@@ -69,7 +77,7 @@ pub fn netd_gw_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn netd_up_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    let verdict = Verdict::of(uplink::r#in(skb));
+    let verdict = uplink::r#in(skb);
     say(&ctx, Hook::UpIn, verdict.dropped());
     finish(Hook::UpIn, skb.len(), verdict)
 }
@@ -78,7 +86,7 @@ pub fn netd_up_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn netd_up_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    let verdict = Verdict::of(uplink::out(skb));
+    let verdict = uplink::out(skb);
     say(&ctx, Hook::UpOut, verdict.dropped());
     finish(Hook::UpOut, skb.len(), verdict)
 }

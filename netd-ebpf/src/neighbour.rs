@@ -9,9 +9,9 @@ use netd_common::wire::arp::{Arp, Op};
 use netd_common::wire::nd::{self, ADVERT_LEN, Kind, advertisement};
 
 use crate::family::Net;
-use crate::skb::Skb;
+use crate::skb::{Skb, send};
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::work;
+use crate::work::{self, Answer};
 
 /// An ARP packet from a switch port. [`Verdict::OPEN`]: nobody here knows, treat the frame like any other.
 #[inline(never)]
@@ -39,6 +39,7 @@ fn arp_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
 }
 
 /// An IPv6 packet from a switch port. [`Verdict::OPEN`]: it is no question, or nobody here knows.
+/// [`Verdict::ASKED`]: [`advertise`] has the answer.
 #[inline(never)]
 pub fn nd(skb: Skb, port: &'static Port) -> Verdict {
     Verdict::of(nd_inner(skb, port))
@@ -63,7 +64,15 @@ fn nd_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
                 DropReason::SpoofedIp,
             )?;
             match known(port, message.target, ip.src) {
-                Some(host) => Ok(advertise(skb, host, &message.target, &ip.src)),
+                Some(host) => {
+                    let router = HostKind::from_code(host.kind) == HostKind::Gateway;
+                    work::get::<V6>()?.answer = Answer {
+                        target: message.target,
+                        mac: host.mac,
+                        router: u16::from(router),
+                    };
+                    Ok(Verdict::ASKED)
+                }
                 None => Ok(Verdict::OPEN),
             }
         }
@@ -71,23 +80,25 @@ fn nd_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     }
 }
 
-/// Turns a solicitation into its answer.
+/// Turns the solicitation that [`nd`] has read into its answer. It stands beside [`nd`], not in it:
+/// kernels before 6.8 round each frame up to 32 bytes and count all of a call chain.
 #[inline(never)]
-fn advertise(skb: Skb, host: &'static HostEntry, target: &V6, asker: &V6) -> Verdict {
-    Verdict::of(advertise_inner(skb, host, target, asker))
+pub fn advertise(skb: Skb) -> Verdict {
+    Verdict::of(advertise_inner(skb))
 }
 
 #[inline(always)]
-fn advertise_inner(
-    skb: Skb,
-    host: &'static HostEntry,
-    target: &V6,
-    asker: &V6,
-) -> Result<Verdict, DropReason> {
-    let mac = skb.load::<6>(6).ok_or(DropReason::Truncated)?;
-    let router = HostKind::from_code(host.kind) == HostKind::Gateway;
+fn advertise_inner(skb: Skb) -> Result<Verdict, DropReason> {
+    let work = work::get::<V6>()?;
+    let Answer {
+        target,
+        mac,
+        router,
+    } = &work.answer;
+    let asker = skb.load::<6>(6).ok_or(DropReason::Truncated)?;
     skb.resize(ADVERT_LEN)?;
-    skb.store(0, &advertisement(mac, *asker, *target, host.mac, router))?;
+    work.frame = advertisement(asker, work.packet.ip.src, *target, *mac, *router != 0);
+    skb.store(0, &work.frame)?;
     Ok(back(skb))
 }
 
@@ -124,5 +135,5 @@ fn known<A: Net>(port: &Port, target: A, asker: A) -> Option<&'static HostEntry>
 #[inline(always)]
 fn back(skb: Skb) -> Verdict {
     skb.set_mark(SENT_BY_NETD);
-    Verdict::redirect(skb.out(skb.ifindex()))
+    Verdict::redirect(send(skb.ifindex()))
 }

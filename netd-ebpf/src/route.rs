@@ -11,7 +11,7 @@ use crate::family::Net;
 use crate::fib::Route;
 use crate::flows::{Hop, Leg};
 use crate::maps::UPLINK;
-use crate::skb::Skb;
+use crate::skb::{Skb, receive};
 use crate::verdict::Verdict;
 use crate::{fib, flows, rewrite, work};
 
@@ -25,7 +25,7 @@ pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let ip = &work::get::<A>()?.packet.ip;
     if ip.dst == A::gateway(port) {
-        return Ok(Verdict::redirect(skb.receive(port.outer)));
+        return Ok(Verdict::redirect(receive(port.outer)));
     }
     let p = work::packet::<A>(skb)?;
     if let Some(hop) = flows::follow(p, skb.len())? {
@@ -36,7 +36,7 @@ fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict,
         return to_host(skb, port, p, host);
     }
     let exit = match fib::route(skb, port.inner, ip, &p.tuple)? {
-        Route::Node => return Ok(Verdict::redirect(skb.receive(port.outer))),
+        Route::Node => return Ok(Verdict::redirect(receive(port.outer))),
         Route::Out(exit) => exit,
     };
     if port.flags & port_flags::INTERNAL != 0 {
@@ -74,7 +74,7 @@ fn to_host<A: Net>(
 ) -> Result<Verdict, DropReason> {
     if HostKind::from_code(host.kind) == HostKind::Gateway {
         // An address of the node, on whichever network.
-        return Ok(Verdict::redirect(skb.receive(port.outer)));
+        return Ok(Verdict::redirect(receive(port.outer)));
     }
     if host.network != port.network {
         // Both networks have to agree, and each endpoint's port carries its network's word.

@@ -146,20 +146,6 @@ impl Skb {
         }
     }
 
-    /// Sends the packet out of a device.
-    #[inline(always)]
-    pub fn out(self, device: u32) -> i32 {
-        // SAFETY: a plain helper call.
-        unsafe { bpf_redirect(device, 0) as i32 }
-    }
-
-    /// Lets the node's stack receive the packet from a device. Its destination MAC must be the device's.
-    #[inline(always)]
-    pub fn receive(self, device: u32) -> i32 {
-        // SAFETY: a plain helper call.
-        unsafe { bpf_redirect(device, u64::from(BPF_F_INGRESS)) as i32 }
-    }
-
     /// Lets the other end of a veth, in another namespace, receive the packet at once. Only from
     /// ingress hooks.
     #[inline(always)]
@@ -187,6 +173,20 @@ impl Skb {
         // SAFETY: as above.
         unsafe { bpf_clone_redirect(self.raw, device, u64::from(BPF_F_INGRESS)) };
     }
+}
+
+/// Sends the packet out of a device.
+#[inline(always)]
+pub fn send(device: u32) -> i32 {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_redirect(device, 0) as i32 }
+}
+
+/// Lets the node's stack receive the packet from a device. Its destination MAC must be the device's.
+#[inline(always)]
+pub fn receive(device: u32) -> i32 {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_redirect(device, u64::from(BPF_F_INGRESS)) as i32 }
 }
 
 impl Window for Skb {

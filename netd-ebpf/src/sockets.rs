@@ -60,7 +60,7 @@ pub fn owner<A: Net>(skb: Skb, l4: L4, t: &Tuple<A>) -> Owner {
     };
     let tuple = (&raw mut key).cast::<bpf_sock_tuple>();
     let size = size_of::<Key<A>>() as u32;
-    let netns = BPF_F_CURRENT_NETNS as u64;
+    let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
     let tcp = matches!(l4, L4::Tcp(_));
     // SAFETY: `raw` is the program's context; `key` has the layout of `bpf_sock_tuple` for its family.
     let sock: *mut bpf_sock = unsafe {

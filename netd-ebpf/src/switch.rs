@@ -9,7 +9,7 @@ use netd_common::maps::{FdbKey, HostKind, Port, SegmentKey};
 use netd_common::reason::DropReason;
 
 use crate::maps::{FDB, SEGMENT};
-use crate::skb::Skb;
+use crate::skb::{Skb, receive};
 use crate::verdict::{SENT_BY_NETD, Verdict};
 
 /// Sends a unicast frame to the switch port its destination is behind.
@@ -17,14 +17,14 @@ use crate::verdict::{SENT_BY_NETD, Verdict};
 pub fn forward(skb: Skb, port: &Port, dst: Mac) -> Result<Verdict, DropReason> {
     // SAFETY: a map value stays readable for the run of the program.
     let Some(entry) = (unsafe { FDB.get(&FdbKey::new(port.network, dst)) }) else {
-        return flood(skb, port);
+        return Ok(flood(skb, port));
     };
     if entry.device == skb.ifindex() {
         return Err(DropReason::Reflected);
     }
     Ok(Verdict::redirect(match HostKind::from_code(entry.kind) {
         HostKind::Endpoint => skb.peer(entry.device),
-        HostKind::Gateway => skb.receive(entry.device),
+        HostKind::Gateway => receive(entry.device),
     }))
 }
 
@@ -38,7 +38,7 @@ struct Flood {
 
 /// Sends a copy to every switch port of the network but the one it came from.
 #[inline(always)]
-pub fn flood(skb: Skb, port: &Port) -> Result<Verdict, DropReason> {
+pub fn flood(skb: Skb, port: &Port) -> Verdict {
     // From the gateway's inner end a frame must not go to its outer end.
     let from = if port.endpoint == 0 {
         port.outer
@@ -59,7 +59,7 @@ pub fn flood(skb: Skb, port: &Port) -> Result<Verdict, DropReason> {
             0,
         );
     }
-    Ok(Verdict::COPIED)
+    Verdict::COPIED
 }
 
 /// One switch port.

@@ -20,21 +20,21 @@ use crate::{rewrite, route, work};
 
 /// A frame from the outside.
 #[inline(always)]
-pub fn r#in(skb: Skb) -> Result<Verdict, DropReason> {
+pub fn r#in(skb: Skb) -> Verdict {
     if !skb.is_for_host() {
-        return Ok(Verdict::NEXT);
+        return Verdict::NEXT;
     }
     skb.pull(V4::HEADERS);
     match Eth::parse(&skb) {
         Ok(Eth {
             ethertype: ethertype::IPV4,
             ..
-        }) => Ok(packet_in::<V4>(skb)),
+        }) => packet_in::<V4>(skb),
         Ok(Eth {
             ethertype: ethertype::IPV6,
             ..
-        }) => Ok(packet_in::<V6>(skb)),
-        Ok(_) | Err(_) => Ok(Verdict::NEXT),
+        }) => packet_in::<V6>(skb),
+        Ok(_) | Err(_) => Verdict::NEXT,
     }
 }
 
@@ -164,22 +164,22 @@ const CLIENT_PORTS: PortRange = PortRange {
 
 /// A frame to the outside.
 #[inline(always)]
-pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
+pub fn out(skb: Skb) -> Verdict {
     if skb.mark() == SENT_BY_NETD {
         skb.set_mark(0);
-        return Ok(Verdict::NEXT);
+        return Verdict::NEXT;
     }
     skb.pull(V4::HEADERS);
     match Eth::parse(&skb) {
         Ok(Eth {
             ethertype: ethertype::IPV4,
             ..
-        }) => Ok(packet_out::<V4>(skb)),
+        }) => packet_out::<V4>(skb),
         Ok(Eth {
             ethertype: ethertype::IPV6,
             ..
-        }) => Ok(packet_out::<V6>(skb)),
-        Ok(_) | Err(_) => Ok(Verdict::NEXT),
+        }) => packet_out::<V6>(skb),
+        Ok(_) | Err(_) => Verdict::NEXT,
     }
 }
 

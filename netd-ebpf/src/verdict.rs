@@ -24,6 +24,8 @@ impl Verdict {
     pub const COPIED: Self = Self(2 << 32);
     /// Nobody has decided yet.
     pub const OPEN: Self = Self(4 << 32);
+    /// A question that netd answers itself.
+    pub const ASKED: Self = Self(5 << 32);
     const REDIRECT: u64 = 3 << 32;
     const KIND: u64 = 0xffff_ffff << 32;
 

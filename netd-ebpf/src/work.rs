@@ -5,9 +5,11 @@
 use core::mem::zeroed;
 
 use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
+use netd_common::addr::{Mac, V6};
 use netd_common::maps::Flow;
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
+use netd_common::wire::nd::ADVERT_LEN;
 use netd_common::wire::{Ip, Packet};
 
 use crate::L3;
@@ -34,10 +36,25 @@ pub struct Work<A> {
     pub random: u32,
     /// How it ended.
     pub reserved: u32,
+    /// What a neighbour solicitation is answered with.
+    pub answer: Answer,
+    /// The answer as a frame.
+    pub frame: [u8; ADVERT_LEN],
     /// The question to the routing table.
     pub fib: bpf_fib_lookup,
     /// Its answer.
     pub neigh: bpf_redir_neigh,
+}
+
+/// The answer to a neighbour solicitation.
+#[repr(C)]
+pub struct Answer {
+    /// The address that was asked for.
+    pub target: V6,
+    /// Who has it.
+    pub mac: Mac,
+    /// 1: it is the gateway's, a router's.
+    pub router: u16,
 }
 
 /// This CPU's value. Programs on one CPU do not interrupt each other: softirq and transmit run with
