@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::answer::{Body, Params, Refusal};
 use crate::daemon::Handle;
+use crate::daemon::core::Core;
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -59,7 +60,7 @@ async fn no_method(method: Method, uri: Uri) -> Refusal {
 }
 
 async fn status(State(h): State<Handle>) -> Answer<Status> {
-    Ok(Json(h.call(|core| core.status()).await?))
+    Ok(Json(h.call(Core::status).await?))
 }
 
 async fn stats(State(h): State<Handle>) -> Answer<Vec<StatLine>> {

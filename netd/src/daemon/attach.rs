@@ -60,13 +60,8 @@ impl Core {
             .map(|p| Key::Publish(p.number))
             .collect();
         remove.push(Key::Endpoint(endpoint.number));
-        self.remove(
-            Change {
-                put: vec![],
-                remove,
-            },
-            Scope::Network(endpoint.network),
-        )?;
+        let put = vec![];
+        self.remove(&Change { put, remove }, Scope::Network(endpoint.network))?;
         if device != 0 {
             self.leaving.push((endpoint.netns, device));
         }

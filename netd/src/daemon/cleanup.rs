@@ -13,7 +13,7 @@ use super::lock::{self, Holder};
 use super::{bpffs, ignore_missing};
 use crate::config::{DaemonOptions, Settings};
 use crate::datapath::Datapath;
-use crate::net::{Netlink, link};
+use crate::net::{Netlink, link, qdisc};
 use crate::plan::Alias;
 use crate::store::Store;
 
@@ -74,7 +74,9 @@ fn clean(settings: &Settings, force: bool) -> Result<Report> {
     // From here on everything is tried, whatever fails before: the more is gone the better.
     let mut failed = Vec::new();
     let mut attempt = |result: Result<()>| failed.extend(result.err().map(|e| format!("{e:#}")));
+    let clsact = Datapath::clsact_made(&settings.bpf_dir);
     attempt(Datapath::wipe(&settings.bpf_dir).map_err(Into::into));
+    attempt(remove_clsact(&clsact));
     attempt(delete_devices(&settings.instance, &mut report));
     attempt(remove_files(settings, &mut report));
     lock::sweep();
@@ -131,6 +133,16 @@ fn stop(holder: &Holder) -> Result<()> {
     Ok(())
 }
 
+fn remove_clsact(devices: &[String]) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    for device in devices {
+        if let Some(ifindex) = link::ifindex(device) {
+            qdisc::remove_empty_clsact(&mut netlink, device, ifindex)?;
+        }
+    }
+    Ok(())
+}
+
 fn delete_devices(instance: &str, report: &mut Report) -> Result<()> {
     let mut netlink = Netlink::open()?;
     let own = |l: &link::Link| {
@@ -151,7 +163,7 @@ fn remove_files(settings: &Settings, report: &mut Report) -> Result<()> {
         match done {
             Ok(()) => report.paths.push(path.display().to_string()),
             Err(e) => {
-                ignore_missing(e).with_context(|| format!("cannot remove {}", path.display()))?
+                ignore_missing(e).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
         Ok(())

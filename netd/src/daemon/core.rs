@@ -136,12 +136,12 @@ impl Core {
     }
 
     /// Stores a removal, then makes it real as far as it goes: what fails is tried again later.
-    pub(super) fn remove(&mut self, change: Change, scope: Scope) -> Result<()> {
+    pub(super) fn remove(&mut self, change: &Change, scope: Scope) -> Result<()> {
         let pending = self
             .store
             .commit(change.clone(), self.desired.meta.next_number);
         pending.wait()?;
-        self.desired.apply(&change);
+        self.desired.apply(change);
         self.settle_onward(scope);
         Ok(())
     }

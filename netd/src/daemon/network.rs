@@ -66,7 +66,7 @@ impl Core {
             put: vec![],
             remove: vec![Key::Network(number)],
         };
-        self.remove(change, Scope::Network(number))?;
+        self.remove(&change, Scope::Network(number))?;
         tracing::info!("network {name} removed");
         Ok(())
     }

@@ -52,13 +52,8 @@ impl Core {
             [one] => Scope::Network(**one),
             _ => Scope::All,
         };
-        self.remove(
-            Change {
-                put: vec![],
-                remove,
-            },
-            scope,
-        )?;
+        let put = vec![];
+        self.remove(&Change { put, remove }, scope)?;
         for host in hosts {
             tracing::info!("unpublished {host}");
         }

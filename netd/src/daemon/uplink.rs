@@ -9,11 +9,11 @@ use netd_common::maps::Uplink as Row;
 use super::core::Core;
 use super::error::Result;
 use crate::config::XdpChoice;
-use crate::datapath::XdpMode;
+use crate::datapath::{Datapath, XdpMode};
 use crate::net::events::is_made_name;
 use crate::net::link::Link;
 use crate::net::route::{Address, Route};
-use crate::net::{Netlink, link, route};
+use crate::net::{Netlink, link, qdisc, route};
 
 /// The routing table default routes are looked for in.
 const MAIN: u32 = 254;
@@ -130,6 +130,10 @@ impl Core {
         // A device that was made anew under the same name is hooked a moment later.
         if wanted.iter().all(|l| l.name != uplink.name) {
             self.node.datapath.unhook(&uplink.name)?;
+            let made = Datapath::clsact_made(&self.settings.bpf_dir).contains(&uplink.name);
+            if made && link::ifindex(&uplink.name) == Some(ifindex) {
+                qdisc::remove_empty_clsact(&mut self.node.netlink, &uplink.name, ifindex)?;
+            }
         }
         Ok(())
     }

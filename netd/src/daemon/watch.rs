@@ -135,14 +135,11 @@ impl Core {
         for name in &lost {
             self.actual.devices.remove(name);
             // The kernel removed the hooks with the device; pins are left.
-            match self
-                .desired
-                .endpoints
-                .values()
-                .find(|e| e.device() == *name)
-            {
-                Some(e) => tracing::warn!("endpoint {} ({}) is gone with its device", e.name, e.id),
-                None => tracing::warn!("device {name} is gone"),
+            let mut endpoints = self.desired.endpoints.values();
+            if let Some(e) = endpoints.find(|e| e.device() == *name) {
+                tracing::warn!("endpoint {} ({}) is gone with its device", e.name, e.id);
+            } else {
+                tracing::warn!("device {name} is gone");
             }
             if self.actual.hooked.remove(name)
                 && let Err(e) = self.node.datapath.unhook(name)

@@ -62,24 +62,26 @@ fn failed<'a>(device: &'a str, hook: &'static str) -> impl Fn(String) -> Error +
     }
 }
 
-/// Hooks TC programs on a device.
+/// Hooks TC programs on a device. Says whether the device got a clsact qdisc for that.
 pub(super) fn tc(
     ebpf: &mut Ebpf,
     pins: &Pins,
     mode: AttachMode,
     device: &str,
     hooks: &[TcHook],
-) -> Result<()> {
+) -> Result<bool> {
     let dir = pins.device(device);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&dir)
         .map_err(Error::pin(&dir))?;
+    let mut made = false;
     if mode == AttachMode::Clsact {
         match qdisc_add_clsact(device) {
+            Ok(()) => made = true,
             Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {}
-            other => other.map_err(|e| failed(device, "clsact")(chain(&e)))?,
+            Err(e) => return Err(failed(device, "clsact")(chain(&e))),
         }
     }
     for hook in hooks {
@@ -100,7 +102,7 @@ pub(super) fn tc(
             }
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 fn tcx(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()> {

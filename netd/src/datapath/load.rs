@@ -41,6 +41,8 @@ pub const XDP: &str = "netd_xdp";
 pub(super) struct Pins {
     pub maps: PathBuf,
     pub links: PathBuf,
+    /// One empty directory for each uplink that got its clsact qdisc from netd.
+    pub clsact: PathBuf,
 }
 
 impl Pins {
@@ -49,11 +51,12 @@ impl Pins {
         Self {
             maps: root.join("maps"),
             links: root.join("links"),
+            clsact: root.join("clsact"),
         }
     }
 
     fn make(&self) -> Result<()> {
-        for dir in [&self.maps, &self.links] {
+        for dir in [&self.maps, &self.links, &self.clsact] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -66,6 +69,11 @@ impl Pins {
     /// The pin directory of a device's hooks. bpffs refuses names with a dot.
     pub fn device(&self, device: &str) -> PathBuf {
         self.links.join(device.replace('.', "%"))
+    }
+
+    /// Where it is remembered that a device got its clsact qdisc from netd.
+    pub fn mark(&self, device: &str) -> PathBuf {
+        self.clsact.join(device.replace('.', "%"))
     }
 }
 

@@ -139,6 +139,7 @@ impl Datapath {
             device,
             &[hooks::EP_OUT, hooks::EP_IN],
         )
+        .map(drop)
     }
 
     /// Hooks `netd_gw_out` on a gateway pair's inner end. Idempotent.
@@ -150,18 +151,23 @@ impl Datapath {
             inner,
             &[hooks::GW_OUT],
         )
+        .map(drop)
     }
 
     /// Hooks `netd_up_in`, `netd_up_out` and `netd_xdp` on an uplink. Idempotent. Says how XDP went;
     /// `xdp`: `None` is native, else generic.
     pub fn hook_uplink(&mut self, device: &str, xdp: Option<XdpMode>) -> Result<XdpMode> {
-        hooks::tc(
+        let made = hooks::tc(
             &mut self.ebpf,
             &self.pins,
             self.mode,
             device,
             &[hooks::UP_IN, hooks::UP_OUT],
         )?;
+        if made {
+            let mark = self.pins.mark(device);
+            fs::create_dir_all(&mark).map_err(Error::pin(&mark))?;
+        }
         hooks::xdp(&mut self.ebpf, &self.pins, device, xdp)
     }
 
@@ -233,6 +239,18 @@ impl Datapath {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+    }
+
+    /// Uplinks that got their clsact qdisc from netd. It is left behind by `unhook` and `wipe`, as
+    /// others may have put filters there since: whoever unhooks removes it when it is empty.
+    pub fn clsact_made(bpf_dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(Pins::below(bpf_dir).clsact);
+        entries
+            .into_iter()
+            .flatten()
+            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+            .map(|n| n.replace('%', "."))
+            .collect()
     }
 
     /// Removes every hook, pin and map under a pin directory, programs loaded or not. For `netd cleanup`.

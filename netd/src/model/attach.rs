@@ -119,7 +119,7 @@ fn free_name(desired: &Desired, target: &str, network: &str) -> String {
     if !taken(&base) {
         return base;
     }
-    (2u32..)
+    (2..u32::MAX)
         .map(|i| format!("{base}-{i}"))
         .find(|n| !taken(n))
         .unwrap_or(base)

@@ -96,24 +96,24 @@ mod tests {
         let mut d = empty();
         let web = network(&mut d, "web", &["10.0.0.0/24"]);
         let db = network(&mut d, "db", &["10.0.1.0/24"]);
-        let a = endpoint(&mut d, "a", web, &[]);
-        let b = endpoint(&mut d, "b", web, &[]);
-        let c = endpoint(&mut d, "c", db, &[]);
+        let one = endpoint(&mut d, "a", web, &[]);
+        let two = endpoint(&mut d, "b", web, &[]);
+        let three = endpoint(&mut d, "c", db, &[]);
         for (n, id, target) in [
-            (a, "aaaa00000001", "ns1"),
-            (b, "aaaa00000002", "/proc/1/ns/net"),
-            (c, "bbbb00000003", "ns1"),
+            (one, "aaaa00000001", "ns1"),
+            (two, "aaaa00000002", "/proc/1/ns/net"),
+            (three, "bbbb00000003", "ns1"),
         ] {
-            let e = d.endpoints.get_mut(&n).unwrap();
-            (e.id, e.target) = (id.into(), target.into());
+            let ep = d.endpoints.get_mut(&n).unwrap();
+            (ep.id, ep.target) = (id.into(), target.into());
         }
         let found = |text: &str, net: Option<&str>| d.endpoint(text, net).map(|e| e.number);
-        assert_eq!(found("a", None), Ok(a));
-        assert_eq!(found("aaaa00000002", None), Ok(b));
-        assert_eq!(found("bb", None), Ok(c));
-        assert_eq!(found("/proc/1/ns/net", None), Ok(b));
-        assert_eq!(found("ns1", Some("db")), Ok(c));
-        assert_eq!(found("/run/netns/ns1", Some("web")), Ok(a));
+        assert_eq!(found("a", None), Ok(one));
+        assert_eq!(found("aaaa00000002", None), Ok(two));
+        assert_eq!(found("bb", None), Ok(three));
+        assert_eq!(found("/proc/1/ns/net", None), Ok(two));
+        assert_eq!(found("ns1", Some("db")), Ok(three));
+        assert_eq!(found("/run/netns/ns1", Some("web")), Ok(one));
         let e = found("ns1", None).unwrap_err().to_string();
         assert!(
             e.contains("a (aaaa00000001, network web)")

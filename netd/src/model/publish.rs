@@ -1,6 +1,6 @@
 //! Published ports: what may be published, and what is in the way.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netd_api::{HostSpec, Proto, PublishSpec};
 
@@ -27,18 +27,12 @@ fn addresses_overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
 /// The node addresses a publish listens on, one for each family the endpoint has: the unspecified
 /// address stands for all of that family.
 pub fn listen_on(endpoint: &Endpoint, host: &HostSpec) -> Vec<IpAddr> {
-    match host.host_ip {
-        Some(ip) => vec![ip],
-        None => {
-            let v4 = endpoint
-                .v4()
-                .map(|_| IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-            let v6 = endpoint
-                .v6()
-                .map(|_| IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
-            v4.into_iter().chain(v6).collect()
-        }
+    if let Some(ip) = host.host_ip {
+        return vec![ip];
     }
+    let v4 = endpoint.v4().map(|_| Ipv4Addr::UNSPECIFIED.into());
+    let v6 = endpoint.v6().map(|_| Ipv6Addr::UNSPECIFIED.into());
+    v4.into_iter().chain(v6).collect()
 }
 
 /// Checks a spec for an endpoint; host port 0 passes (the caller looks for a free one).

@@ -56,7 +56,7 @@ pub async fn watch(mut tell: impl FnMut(Changes)) -> Result<()> {
     let mut changes = Changes::default();
     let mut due: Option<Instant> = None;
     loop {
-        let wake = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let wake = due.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         tokio::select! {
             message = messages.next() => {
                 let Some((message, _)) = message else { break };

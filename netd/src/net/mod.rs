@@ -8,6 +8,7 @@ pub mod link;
 pub mod netlink;
 pub mod netns;
 pub mod ports;
+pub mod qdisc;
 pub mod reaper;
 pub mod route;
 pub mod sysctl;

@@ -142,7 +142,7 @@ fn missing(target: &str, path: &Path, e: std::io::Error) -> NetError {
 
 fn is_netns(file: &File) -> std::io::Result<bool> {
     let fs = nix::sys::statfs::fstatfs(file.as_fd())?;
-    if i64::from(fs.filesystem_type().0) != NSFS_MAGIC {
+    if fs.filesystem_type().0 != NSFS_MAGIC {
         return Ok(false);
     }
     // SAFETY: NS_GET_NSTYPE takes no argument and writes no memory.

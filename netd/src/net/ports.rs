@@ -86,7 +86,7 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     // SAFETY: the pointer and the length describe `bytes`, which lives across the call.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
     // Up to 256 bytes come whole once the kernel's generator is seeded (getrandom(2)).
-    if got == N as isize {
+    if usize::try_from(got) == Ok(N) {
         Ok(bytes)
     } else {
         Err(io::Error::last_os_error())

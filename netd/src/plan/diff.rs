@@ -81,9 +81,9 @@ fn segments_and_ports(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Ve
         let grows = targets.len() >= have.len();
         let step = Step::Segment(network, targets);
         if grows {
-            steps.push(step)
+            steps.push(step);
         } else {
-            shrinking.push(step)
+            shrinking.push(step);
         }
     }
     let ports = changed(&actual.ports, &want.ports);

@@ -1,11 +1,14 @@
 //! The embedded store: the node's truth, one redb file of JSON values. A commit is durable when it
 //! returns, and whole or not there at all.
 
+mod error;
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
+pub use error::StoreError;
 use ipnet::Ipv6Net;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
@@ -24,66 +27,6 @@ const FILE: &str = "netd.redb";
 const LOCK: &str = "lock";
 /// Bytes of redb's page cache: the state of a node is small.
 const CACHE: usize = 1 << 20;
-
-/// Why the store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A file cannot be made or opened.
-    #[error("cannot open {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Another process has the state directory.
-    #[error("state directory {path} is in use by another netd; give each its own --state-dir")]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The database failed.
-    #[error("store {path}: {source}")]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<redb::Error>,
-    },
-    /// A record cannot be read.
-    #[error("store {path}: a record in {table} cannot be read: {source}")]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// The table.
-        table: String,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// It is somebody else's.
-    #[error("store {path} belongs to instance {found}, not {asked}; give another --state-dir")]
-    Instance {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: String,
-        /// Who asks.
-        asked: String,
-    },
-    /// It was written by another version.
-    #[error(
-        "store {path} has layout {found}, this netd knows {SCHEMA}; use the netd that wrote it"
-    )]
-    Schema {
-        /// The file.
-        path: PathBuf,
-        /// Its layout.
-        found: u32,
-    },
-    /// The writer is gone.
-    #[error("the store's writer has ended")]
-    Ended,
-}
 
 /// The store: a thread that writes, so that a commit's fsync runs beside other work.
 pub struct Store {
@@ -141,20 +84,19 @@ impl Db {
             for t in [NETWORKS, ENDPOINTS, PUBLISHES] {
                 write.open_table(t).map_err(|e| self.error(e))?;
             }
-            match stored {
-                Some(bytes) => self.parse("meta", &bytes)?,
-                None => {
-                    let meta = Meta {
-                        schema: SCHEMA,
-                        instance: instance.into(),
-                        ula,
-                        next_number: 1,
-                    };
-                    table
-                        .insert("meta", json(&meta).as_slice())
-                        .map_err(|e| self.error(e))?;
-                    meta
-                }
+            if let Some(bytes) = stored {
+                self.parse("meta", &bytes)?
+            } else {
+                let meta = Meta {
+                    schema: SCHEMA,
+                    instance: instance.into(),
+                    ula,
+                    next_number: 1,
+                };
+                table
+                    .insert("meta", json(&meta).as_slice())
+                    .map_err(|e| self.error(e))?;
+                meta
             }
         };
         write.commit().map_err(|e| self.error(e))?;
@@ -327,110 +269,4 @@ fn private_file(path: &Path) -> Result<File, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::model::desired::tests::{empty, endpoint, network};
-
-    fn ula() -> Ipv6Net {
-        "fd12:3456:789a::/48".parse().unwrap()
-    }
-
-    fn reopen(dir: &Path) -> (Store, Desired) {
-        // The writer thread of a dropped store lets the database go a moment later.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        loop {
-            match Store::open(dir, "test", ula()) {
-                Ok(all) => return all,
-                Err(e) if std::time::Instant::now() > deadline => panic!("{e}"),
-                Err(_) => std::thread::yield_now(),
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_committed_is_there_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut d = empty();
-        let web = network(&mut d, "web", &["10.0.0.0/24"]);
-        let a = endpoint(&mut d, "a", web, &["10.0.0.2/24"]);
-        let objects = vec![
-            Object::Network(d.networks[&web].clone()),
-            Object::Endpoint(d.endpoints[&a].clone()),
-        ];
-        let (store, first) = reopen(dir.path());
-        assert!(first.networks.is_empty());
-        store
-            .commit(
-                Change {
-                    put: objects,
-                    remove: vec![],
-                },
-                d.meta.next_number,
-            )
-            .wait()
-            .unwrap();
-        drop(store);
-        let (store, second) = reopen(dir.path());
-        assert_eq!(
-            (&second.networks, &second.endpoints),
-            (&d.networks, &d.endpoints)
-        );
-        assert_eq!(second.meta, d.meta);
-        store
-            .commit(
-                Change {
-                    put: vec![],
-                    remove: vec![Key::Endpoint(a)],
-                },
-                9,
-            )
-            .wait()
-            .unwrap();
-        drop(store);
-        let (_store, third) = reopen(dir.path());
-        assert!(third.endpoints.is_empty() && third.networks.len() == 1);
-        assert_eq!(third.meta.next_number, 9);
-    }
-
-    #[test]
-    fn the_store_is_private_and_has_one_user() {
-        let dir = tempfile::tempdir().unwrap();
-        let (_store, _) = reopen(dir.path());
-        let mode = std::fs::metadata(dir.path().join(FILE))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let e = Store::open(dir.path(), "test", ula())
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(e.contains("in use by another netd"), "{e}");
-    }
-
-    #[test]
-    fn another_instance_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(reopen(dir.path()));
-        let e = loop {
-            match Store::open(dir.path(), "other", ula()).err().unwrap() {
-                StoreError::Database { .. } => std::thread::yield_now(),
-                e => break e.to_string(),
-            }
-        };
-        assert!(e.contains("belongs to instance test, not other"), "{e}");
-    }
-
-    #[test]
-    fn a_file_that_is_no_store_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(FILE), vec![7; 9000]).unwrap();
-        let e = Store::open(dir.path(), "test", ula())
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(e.contains("netd.redb") && !e.contains('\n'), "{e}");
-    }
-}
+mod tests;
