@@ -4,6 +4,8 @@
 mod guard;
 #[path = "packet/load.rs"]
 mod load;
+#[path = "packet/masquerade.rs"]
+mod masquerade;
 #[path = "packet/neighbour.rs"]
 mod neighbour;
 #[path = "packet/switch.rs"]

@@ -12,11 +12,15 @@ pub struct DropCase {
     pub reason: DropReason,
 }
 
-/// Declares cases `fn name(world, family) => Reason { .. }`, whose body gives the [`Outcome`](super::Outcome)
-/// of the packet that must die. Each becomes a test that runs it for both families, and a row of `$table`.
+/// Declares cases `fn name(world, family) => Reason { .. }`, whose body gives the
+/// [`Outcome`](crate::packet::Outcome) of the packet that must die. Each becomes a test that runs it for
+/// both families (once, if it takes the world alone), and a row of `$table`.
 #[macro_export]
 macro_rules! drop_cases {
-    ($table:ident: $($(#[$doc:meta])* fn $name:ident($world:ident, $family:ident) => $reason:ident $body:block)+) => {
+    ($table:ident: $(
+        $(#[$doc:meta])*
+        fn $name:ident($world:ident $(, $family:ident)?) => $reason:ident $body:block
+    )+) => {
         /// The cases of this file.
         pub const $table: &[$crate::packet::DropCase] = &[$($crate::packet::DropCase {
             name: stringify!($name),
@@ -25,10 +29,25 @@ macro_rules! drop_cases {
         $($(#[$doc])*
         #[test]
         fn $name() {
-            $crate::packet::World::both(|$world, $family| {
-                let outcome: $crate::packet::Outcome = $body;
-                outcome.dropped(netd_common::reason::DropReason::$reason);
-            });
+            $crate::drop_case!($world $(, $family)?; $body, $reason);
         })+
+    };
+}
+
+/// One case of [`drop_cases`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! drop_case {
+    ($world:ident, $family:ident; $body:block, $reason:ident) => {
+        $crate::packet::World::both(|$world, $family| {
+            let outcome: $crate::packet::Outcome = $body;
+            outcome.dropped(netd_common::reason::DropReason::$reason);
+        })
+    };
+    ($world:ident; $body:block, $reason:ident) => {
+        $crate::packet::World::run(|$world| {
+            let outcome: $crate::packet::Outcome = $body;
+            outcome.dropped(netd_common::reason::DropReason::$reason);
+        })
     };
 }

@@ -6,8 +6,10 @@
 //! | `world` | a namespace with the devices, and the rows of the maps a daemon would have written |
 //! | `hosts` | who is who in it |
 //! | `frame` | packets as values, and their bytes |
+//! | `neighbour` | ARP packets and neighbour discovery messages |
 //! | `run` | running a program on a packet, and what came of it |
 //! | `tap` | what a device's other end receives: the copies of a flood |
+//! | `socket` | sockets of the node |
 //! | `table` | the flow table's raw entries |
 //! | `drops` | the macro that declares a case which ends in a drop |
 //!
@@ -23,7 +25,9 @@
 mod drops;
 mod frame;
 mod hosts;
+pub mod neighbour;
 mod run;
+mod socket;
 mod table;
 mod tap;
 mod world;
@@ -34,7 +38,8 @@ pub use hosts::{
     A, B, C, DENIED, Family, GATEWAY, GATEWAY2, Host, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO,
     PORT_MAX, PORT_MIN,
 };
-pub use run::{Action, Outcome};
+pub use run::{Action, Meta, Outcome, SENT_BY_NETD};
+pub use socket::tcp_socket;
 pub use table::{Entry, FlowTable, Half};
 pub use tap::Tap;
 pub use world::World;

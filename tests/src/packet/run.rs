@@ -15,6 +15,9 @@ const SKB_IFINDEX: usize = 40;
 const SKB_GSO_SEGS: usize = 164;
 const SKB_GSO_SIZE: usize = 176;
 
+/// The mark on what netd's programs send out of a device (`netd-ebpf`'s `verdict`).
+pub const SENT_BY_NETD: u32 = 0x6e64_0001;
+
 /// Room for what a program adds.
 const ROOM: usize = 512;
 
@@ -202,7 +205,8 @@ impl Outcome {
 
     #[track_caller]
     fn ended(&self, action: Action, reason: Option<DropReason>) -> &Self {
-        let wanted = vec![(self.hook, reason, 1, self.given.len() as u64)];
+        // An answer to a solicitation is counted with the length it got.
+        let wanted = vec![(self.hook, reason, 1, self.bytes.len() as u64)];
         assert_eq!(
             (self.action, &self.counted),
             (action, &wanted),

@@ -1,10 +1,9 @@
 //! What a device receives: the copies a flood sends are real frames on the veth pairs of the world.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
 
 use super::world::World;
 
@@ -57,10 +56,14 @@ impl Tap {
     /// Waits for a frame.
     #[track_caller]
     pub fn frame(&self) -> Vec<u8> {
-        let mut wanted = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let n = poll(&mut wanted, PollTimeout::from(PATIENCE_MS)).expect("poll");
-        assert_eq!(n, 1, "no frame came to {}", self.device);
-        self.receive().expect("a frame is there")
+        loop {
+            if let Some(frame) = self.receive() {
+                return frame;
+            }
+            let mut wanted = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let n = poll(&mut wanted, PollTimeout::from(PATIENCE_MS)).expect("poll");
+            assert_eq!(n, 1, "no frame came to {}", self.device);
+        }
     }
 
     /// Nothing (more) has come.
@@ -69,19 +72,28 @@ impl Tap {
         assert_eq!(self.receive(), None, "a frame came to {}", self.device);
     }
 
+    /// The next frame the device has received; what it sends itself does not count.
     fn receive(&self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0u8; 4096];
-        // SAFETY: the buffer has the size given.
-        let n = unsafe {
-            libc::recv(
-                self.socket.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                0,
-            )
-        };
-        let n = usize::try_from(n).ok()?;
-        buffer.truncate(n);
-        Some(buffer)
+        loop {
+            let mut buffer = vec![0u8; 4096];
+            // SAFETY: all zero is a valid address.
+            let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            let mut size = size_of_val(&from) as u32;
+            // SAFETY: the buffer and the address have the sizes given.
+            let n = unsafe {
+                libc::recvfrom(
+                    self.socket.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    0,
+                    (&raw mut from).cast(),
+                    &raw mut size,
+                )
+            };
+            buffer.truncate(usize::try_from(n).ok()?);
+            if from.sll_pkttype != libc::PACKET_OUTGOING {
+                return Some(buffer);
+            }
+        }
     }
 }

@@ -28,8 +28,8 @@ const MTU: u32 = 1500;
 /// Entries of the flow tables where a case does not say.
 const FLOW_ENTRIES: u32 = 1024;
 
-/// Devices, addresses, routes. The router and everybody behind it are `up1`, which answers nothing.
-const SCRIPT: &str = "
+/// Veth pairs. The router and everybody behind it are `up1`, which answers nothing.
+const DEVICES: &str = "
 link set lo up
 link add up0 address 02:00:00:00:00:02 mtu 1500 type veth peer name up1 address 02:00:00:00:00:01
 link add gwo address 02:00:00:00:01:01 type veth peer name gwi
@@ -38,6 +38,13 @@ link add epa type veth peer name epa1
 link add epb type veth peer name epb1
 link add epc type veth peer name epc1
 link add wan0 address 02:00:00:00:03:02 type veth peer name wan1
+";
+
+/// The devices of the node that speak IPv6; the others stay silent.
+const SPEAK_V6: [&str; 4] = ["up0", "gwo", "gwo2", "wan0"];
+
+/// Addresses, routes, neighbours.
+const ROUTES: &str = "
 link set up1 up
 link set up0 up
 link set gwi up
@@ -120,7 +127,13 @@ impl World {
         sysctl("ipv6/conf/default/accept_dad", "0");
         sysctl("ipv6/conf/default/router_solicitations", "0");
         sysctl("ipv6/conf/default/addr_gen_mode", "1");
-        process::feed(Command::new("ip").args(["-batch", "-"]), SCRIPT).expect("the devices");
+        sysctl("ipv6/conf/default/disable_ipv6", "1");
+        let ip = |lines| process::feed(Command::new("ip").args(["-batch", "-"]), lines);
+        ip(DEVICES).expect("the devices");
+        for device in SPEAK_V6 {
+            sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0");
+        }
+        ip(ROUTES).expect("the routes");
         for inner in ["gwi", "gwi2"] {
             for family in ["ipv4", "ipv6"] {
                 sysctl(&format!("{family}/conf/{inner}/forwarding"), "1");
