@@ -114,9 +114,10 @@ fn own_mac(port: &Port, said: Mac) -> Result<(), DropReason> {
     }
 }
 
+/// A router on the segment, the node itself above all, may speak for others.
 #[inline(always)]
 const fn forwards(port: &Port) -> bool {
-    port.flags & port_flags::FORWARDS != 0
+    port.flags & (port_flags::FORWARDS | port_flags::GATEWAY) != 0
 }
 
 /// Refuses a routed packet whose addresses must not be on a wire (RFC 1812 section 5.3.7, RFC 4291
@@ -163,6 +164,22 @@ mod tests {
             flags: port_flags::FORWARDS,
             ..port()
         }
+    }
+
+    #[test]
+    fn the_node_may_speak_for_others() {
+        let gateway = Port {
+            flags: port_flags::GATEWAY,
+            ..port()
+        };
+        assert_eq!(mac(&gateway, OTHER), Ok(()));
+        assert_eq!(source(&gateway, V6_OTHER, V6_OWN), Source::Own);
+        assert_eq!(arp(&gateway, &said(OTHER, [10, 0, 0, 6])), Ok(Source::Own));
+        let plain = Port {
+            flags: !(port_flags::GATEWAY | port_flags::FORWARDS),
+            ..port()
+        };
+        assert_eq!(mac(&plain, OTHER), Err(DropReason::SpoofedMac));
     }
 
     #[test]

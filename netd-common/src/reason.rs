@@ -63,7 +63,7 @@ codes! {
         SpoofedArp = 8, "spoofed_arp";
         /// A neighbour advertisement or solicitation speaks for an address that is not the endpoint's.
         SpoofedNd = 9, "spoofed_nd";
-        /// An EtherType that is neither IPv4, IPv6 nor ARP.
+        /// An EtherType that is neither IPv4, IPv6 nor ARP, or a VLAN tag.
         EtherType = 10, "ethertype";
         /// A source or destination that must never be on a wire (multicast source, loopback, unspecified).
         Martian = 11, "martian";

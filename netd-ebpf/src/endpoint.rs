@@ -20,6 +20,9 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
     skb.pull(V4::HEADERS);
     let eth = Eth::parse(&skb)?;
     guard::mac(port, eth.src)?;
+    if skb.vlan_present() != 0 {
+        return Err(DropReason::EtherType);
+    }
     match eth.ethertype {
         ethertype::IPV4 => Ok(ip::<V4>(skb, port)),
         ethertype::IPV6 => match neighbour::nd(skb, port) {

@@ -138,6 +138,8 @@ pub struct Wish<A> {
     pub ports: PortRange,
     /// The endpoint; [`Leg::NODE`]: the node itself.
     pub leg: Leg,
+    /// Masquerade: ifindex of the uplink whose address the flow gets; else 0.
+    pub exit: u32,
 }
 
 impl<A> Wish<A> {
@@ -203,7 +205,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     flow.bytes = skb.len() as u64;
     flow.tag = p.tuple.tag();
     flow.dir = Dir::Original.code();
-    flow.device = if outward { 0 } else { wish.leg.device };
+    flow.device = if outward { wish.exit } else { wish.leg.device };
     flow.flags = if outward { 0 } else { flow_flags::TO_ENDPOINT };
     if let L4::Tcp(flags) = p.l4 {
         flow.seen = note(0, flags);

@@ -58,6 +58,8 @@ fn along<A: Net>(
         return to_endpoint(skb, p, hop);
     }
     match fib::route(skb, port.inner, &p.ip, &hop.to)? {
+        // Another uplink has another address: the flow cannot move there.
+        Route::Out(exit) if hop.device != 0 && hop.device != exit => Err(DropReason::NotUplink),
         Route::Out(exit) => leave(skb, p, &hop.to, exit),
         // The remote address has become the node's own.
         Route::Node => Err(DropReason::NoRoute),
@@ -125,6 +127,7 @@ pub fn open_outward_from<A: Net>(
     wish.kind = FlowKind::Forward;
     wish.to = p.tuple;
     wish.ports = PortRange::NONE;
+    wish.exit = 0;
     wish.leg = Leg {
         device,
         mac: port.mac,
@@ -138,6 +141,7 @@ pub fn open_outward_from<A: Net>(
             return Err(DropReason::NoUplinkAddress);
         }
         wish.kind = FlowKind::Masquerade;
+        wish.exit = exit;
         wish.to.src = outside;
         wish.ports = flows::outside_ports(p.l4, uplink);
     }

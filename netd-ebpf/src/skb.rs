@@ -76,6 +76,10 @@ impl Skb {
         data_end
     );
     field!(
+        /// 1: the frame carried a VLAN tag, which the kernel has moved out of its bytes.
+        vlan_present
+    );
+    field!(
         /// Payload bytes of a segment; 0: not a GSO packet.
         gso_size
     );

@@ -21,7 +21,7 @@ use crate::{rewrite, route, work};
 /// A frame from the outside.
 #[inline(always)]
 pub fn r#in(skb: Skb) -> Verdict {
-    if !skb.is_for_host() {
+    if !skb.is_for_host() || skb.vlan_present() != 0 {
         return Verdict::NEXT;
     }
     skb.pull(V4::HEADERS);
@@ -153,6 +153,7 @@ fn open_published<A: Net>(
         endpoint: publish.endpoint,
         network: publish.network,
     };
+    wish.exit = 0;
     flows::begin::<A>(skb)
 }
 
@@ -167,6 +168,9 @@ const CLIENT_PORTS: PortRange = PortRange {
 pub fn out(skb: Skb) -> Verdict {
     if skb.mark() == SENT_BY_NETD {
         skb.set_mark(0);
+        return Verdict::NEXT;
+    }
+    if skb.vlan_present() != 0 {
         return Verdict::NEXT;
     }
     skb.pull(V4::HEADERS);
@@ -231,6 +235,7 @@ fn own<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, Drop
     wish.to = p.tuple;
     wish.ports = flows::outside_ports(p.l4, uplink);
     wish.leg = Leg::NODE;
+    wish.exit = 0;
     let hop = flows::begin::<A>(skb)?;
     rewrite::apply(skb, p, &hop.to, 0)?;
     Ok(Verdict::NEXT)

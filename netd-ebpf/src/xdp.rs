@@ -52,19 +52,25 @@ impl Window for Frame {
 /// Judges a frame from the outside.
 #[inline(always)]
 pub fn judge(frame: &Frame) -> Result<(), DropReason> {
-    match Eth::parse(frame)?.ethertype {
+    let judged = match Eth::parse(frame)?.ethertype {
         ethertype::IPV4 => packet::<V4>(frame),
         ethertype::IPV6 => packet::<V6>(frame),
         _ => Ok(()),
+    };
+    match judged {
+        // More extension headers than netd follows are odd, not malformed: the node may want them.
+        Err(DropReason::ExtHeaders) => Ok(()),
+        other => other,
     }
 }
 
 #[inline(always)]
 fn packet<A: Net>(frame: &Frame) -> Result<(), DropReason> {
-    let ip = A::parse(frame, L3)?;
-    if denied(ip.src) {
+    let src = A::source(frame, L3).ok_or(DropReason::Truncated)?;
+    if denied(src) {
         return Err(DropReason::Denied);
     }
+    let ip = A::parse(frame, L3)?;
     Packet::parse(frame, ip).map(|_| ())
 }
 

@@ -98,7 +98,8 @@ pub struct Flow<A> {
     pub bytes: u64,
     /// [`Tuple::tag`] of the entry's own key: tells a reader that the kernel reused the element.
     pub tag: u32,
-    /// With `TO_ENDPOINT`: ifindex of the endpoint's node-side device; else 0.
+    /// With `TO_ENDPOINT`: ifindex of the endpoint's node-side device. Masquerade's original
+    /// direction: ifindex of the uplink whose address it carries. Else 0.
     pub device: u32,
     /// Number of the endpoint the flow belongs to; 0: the node.
     pub endpoint: u32,

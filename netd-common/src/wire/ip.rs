@@ -49,6 +49,9 @@ pub trait Family: Addr {
     /// Bytes of the fixed header.
     const HEADER: usize;
 
+    /// The source address of the header that starts at offset `l3`, whatever else it holds.
+    fn source<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self>;
+
     /// The header that starts at offset `l3`.
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason>;
 }
@@ -59,6 +62,11 @@ impl Family for V4 {
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
     const HEADER: usize = V4_LEN;
+
+    #[inline(always)]
+    fn source<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self> {
+        w.load::<4>(l3 + 12)
+    }
 
     #[inline(always)]
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason> {
@@ -92,6 +100,11 @@ impl Family for V6 {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const HEADER: usize = V6_LEN;
+
+    #[inline(always)]
+    fn source<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self> {
+        w.load::<16>(l3 + 8)
+    }
 
     #[inline(always)]
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason> {
@@ -224,6 +237,7 @@ mod tests {
     fn v4_fields_are_copied_out() {
         let f = v4(6, 40, 0, 80);
         let ip = V4::parse(&f[..], 14).unwrap();
+        assert_eq!(V4::source(&f[..], 14), Some([10, 0, 0, 1]));
         assert_eq!(
             ip,
             Ip {
@@ -302,6 +316,7 @@ mod tests {
             (6, 63, 0x12, 54, 74, false)
         );
         assert_eq!((ip.src[0], ip.dst[0]), (0xfd, 0xfe));
+        assert_eq!(V6::source(&v6(6, &[0; 20])[..], 14), Some(ip.src));
     }
 
     #[test]
@@ -361,9 +376,11 @@ mod tests {
         #[test]
         fn parsers_never_panic(f in proptest::collection::vec(any::<u8>(), 0..128), l3 in 0usize..64) {
             if let Ok(ip) = V4::parse(&f[..], l3) {
+                prop_assert_eq!(V4::source(&f[..], l3), Some(ip.src));
                 prop_assert!(u32::from(ip.l4) <= ip.end && ip.end as usize <= f.len());
             }
             if let Ok(ip) = V6::parse(&f[..], l3) {
+                prop_assert_eq!(V6::source(&f[..], l3), Some(ip.src));
                 prop_assert!(u32::from(ip.l4) <= ip.end && ip.end as usize <= f.len());
             }
         }
