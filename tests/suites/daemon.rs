@@ -1,17 +1,18 @@
 //! The daemon's life: it may be killed, stopped and started again while traffic runs; there is one of
 //! it for each node; cleanup removes every trace.
 
+#[path = "daemon/start.rs"]
+mod start;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use netd_api::{Endpoint as Object, EndpointState, Network, Published};
 use netd_tests::both_modes;
-use netd_tests::lab::{AttachMode, Endpoint, Lab, Proto, netns, process, streams, wait};
+use netd_tests::lab::{AttachMode, Endpoint, Lab, Proto, netns, streams, wait};
 use nix::sys::signal::Signal;
 
 /// Everything the API tells about desired state.
@@ -116,52 +117,64 @@ fn survives(mode: AttachMode, signal: Signal) -> Result<()> {
     a.ping(c.v6())
 }
 
+fn traffic_survives_a_kill_and_the_next_start_adopts(mode: AttachMode) -> Result<()> {
+    survives(mode, Signal::SIGKILL)
+}
+
+fn traffic_survives_a_stop_and_the_next_start_adopts(mode: AttachMode) -> Result<()> {
+    survives(mode, Signal::SIGTERM)
+}
+
+fn cleanup_removes_every_trace(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("cleanup", mode)?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    lab.publish("a", "8080:80")?;
+    a.ping(lab.outside.v4())?;
+
+    let refused = lab.node.cleanup(&[])?;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("(a)") && refused.stderr.lines().count() == 1,
+        "{refused:?}"
+    );
+    a.ping(lab.outside.v4())
+        .context("after a refused cleanup")?;
+
+    // The daemon runs: cleanup stops it first.
+    lab.node.cleanup(&["--force"])?.success()?;
+    lab.node.wait_stopped()?;
+    nothing_is_left(&lab)?;
+
+    // From nothing again; and now cleanup of a dead daemon.
+    lab.node.start()?;
+    let (networks, endpoints, _) = state(&lab)?;
+    assert!(networks.is_empty() && endpoints.is_empty());
+    let web = lab.network("web")?;
+    let b = lab.endpoint("b", &web)?;
+    b.ping(lab.outside.v6())?;
+    lab.node.stop(Signal::SIGKILL)?;
+    assert_eq!(lab.node.cleanup(&[])?.code, Some(1));
+    lab.node.cleanup(&["--force"])?.success()?;
+    nothing_is_left(&lab)?;
+    // Nothing to do is fine.
+    lab.node.cleanup(&[])?.success()?;
+    Ok(())
+}
+
 both_modes! {
-    fn traffic_survives_a_kill_and_the_next_start_adopts(mode) {
-        survives(mode, Signal::SIGKILL)
-    }
-
-    fn traffic_survives_a_stop_and_the_next_start_adopts(mode) {
-        survives(mode, Signal::SIGTERM)
-    }
-
-    fn cleanup_removes_every_trace(mode) {
-        let lab = Lab::in_mode("cleanup", mode)?;
-        let web = lab.network("web")?;
-        let a = lab.endpoint("a", &web)?;
-        lab.publish("a", "8080:80")?;
-        a.ping(lab.outside.v4())?;
-
-        let refused = lab.node.cleanup(&[])?;
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.stderr.contains("a") && refused.stderr.lines().count() == 1, "{refused:?}");
-        a.ping(lab.outside.v4()).context("after a refused cleanup")?;
-
-        // The daemon runs: cleanup stops it first.
-        lab.node.cleanup(&["--force"])?.success()?;
-        lab.node.wait_stopped()?;
-        nothing_is_left(&lab)?;
-
-        // From nothing again; and now cleanup of a dead daemon.
-        lab.node.start()?;
-        let (networks, endpoints, _) = state(&lab)?;
-        assert!(networks.is_empty() && endpoints.is_empty());
-        let web = lab.network("web")?;
-        let b = lab.endpoint("b", &web)?;
-        b.ping(lab.outside.v6())?;
-        lab.node.stop(Signal::SIGKILL)?;
-        assert_eq!(lab.node.cleanup(&[])?.code, Some(1));
-        lab.node.cleanup(&["--force"])?.success()?;
-        nothing_is_left(&lab)?;
-        // Nothing to do is fine.
-        lab.node.cleanup(&[])?.success()?;
-        Ok(())
-    }
+    traffic_survives_a_kill_and_the_next_start_adopts;
+    traffic_survives_a_stop_and_the_next_start_adopts;
+    cleanup_removes_every_trace;
 }
 
 fn nothing_is_left(lab: &Lab) -> Result<()> {
     let node = &lab.node;
-    assert_eq!(node.devices()?, [node.device.clone()], "devices");
+    assert_eq!(
+        node.devices()?,
+        std::slice::from_ref(&node.device),
+        "devices"
+    );
     let link = node.ok("ip", &["-d", "link", "show", &node.device])?;
     assert!(!link.contains("xdp"), "{link}");
     for side in ["ingress", "egress"] {
@@ -188,59 +201,6 @@ fn nothing_is_left(lab: &Lab) -> Result<()> {
     );
     lab.outside.ping(node.v4())?;
     node.ping(lab.outside.v6())
-}
-
-#[test]
-fn a_second_daemon_is_refused_at_once() -> Result<()> {
-    let lab = Lab::new("second")?;
-    let first = lab.node.pid()?.to_string();
-    let netd = lab.node.netd_command(&[]).get_program().to_owned();
-    let elsewhere = |what: &str| {
-        lab.dir()
-            .join(format!("second-{what}"))
-            .display()
-            .to_string()
-    };
-    let (run, state, bpf) = (elsewhere("run"), elsewhere("state"), elsewhere("bpf"));
-    let args = [
-        "daemon",
-        "--instance",
-        "second",
-        "--run-dir",
-        &run,
-        "--state-dir",
-        &state,
-        "--bpf-dir",
-        &bpf,
-    ];
-    let second = process::run(lab.node.command(netd).args(args))?;
-    assert_eq!(second.code, Some(1), "{second:?}");
-    assert_eq!(second.stderr.trim().lines().count(), 1, "{second:?}");
-    assert!(
-        second.stderr.contains(&first),
-        "it names the pid {first}: {second:?}"
-    );
-    let dir = lab.node.run_dir().display().to_string();
-    assert!(
-        second.stderr.contains(&dir),
-        "it names the run directory: {second:?}"
-    );
-    for dir in [run, bpf] {
-        assert!(!Path::new(&dir).exists(), "{dir} was made");
-    }
-    lab.node.netd_ok(&["status"])?;
-    Ok(())
-}
-
-#[test]
-fn the_socket_is_roots_alone() -> Result<()> {
-    let lab = Lab::new("socket")?;
-    let mode =
-        |path: &Path| -> Result<u32> { Ok(std::fs::metadata(path)?.permissions().mode() & 0o777) };
-    assert_eq!(mode(&lab.node.socket())?, 0o600);
-    assert_eq!(mode(&lab.node.run_dir())?, 0o700);
-    assert_eq!(mode(&lab.node.state_dir())?, 0o700);
-    Ok(())
 }
 
 #[test]
@@ -310,94 +270,5 @@ fn an_uplink_that_changes_its_address_is_followed() -> Result<()> {
     let seen = a.tcp_source_seen_by(&lab.outside, 8080)?;
     assert_eq!(seen.ip().to_string(), "192.0.2.9");
     // The end of the lab compares the node's settings, not its addresses.
-    Ok(())
-}
-
-#[test]
-fn verbose_shows_log_lines_of_the_programs() -> Result<()> {
-    let lab = Lab::builder("verbose").verbose().build()?;
-    let web = lab.network("web")?;
-    let a = lab.endpoint("a", &web)?;
-    let mine = netd_tests::lab::frames::mac(&a.info.mac)?;
-    let frame = netd_tests::lab::frames::udp(
-        [2, 0xde, 0xad, 0, 0, 1],
-        mine,
-        (a.v4(), 9),
-        (lab.outside.v4(), 9),
-        b"x",
-    )?;
-    a.capture(&a.device)?.send(&frame)?;
-    lab.node.wait_log("spoofed_mac")?;
-    Ok(())
-}
-
-#[test]
-fn the_daemon_stays_below_40_mb() -> Result<()> {
-    let lab = Lab::new("rss")?;
-    let web = lab.network("web")?;
-    for i in 0..20 {
-        let name = format!("e{i}");
-        let endpoint = lab.endpoint(&name, &web)?;
-        lab.publish(&name, &format!("{}:80", 9000 + i))?;
-        endpoint.ping(lab.outside.v4())?;
-    }
-    let rss = lab.node.rss_kib()?;
-    assert!(rss <= 40 * 1024, "the daemon takes {rss} KiB");
-    Ok(())
-}
-
-#[test]
-fn without_root_the_daemon_says_so() -> Result<()> {
-    let lab = Lab::builder("unprivileged").without_daemon().build()?;
-    let netd = netd_tests::lab::node::find_netd()?;
-    // A copy where anybody may execute it: the build directory may be private.
-    let copy = lab.dir().join("netd");
-    std::fs::copy(&netd, &copy)?;
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
-    for verb in ["daemon", "cleanup"] {
-        let mut command = lab.node.command("setpriv");
-        command
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(&copy)
-            .arg(verb);
-        command.args(lab.node.directories()).stdin(Stdio::null());
-        let said = process::run(&mut command)?;
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert_eq!(said.stderr.trim().lines().count(), 1, "{said:?}");
-        assert!(said.stderr.contains("root"), "{said:?}");
-    }
-    for dir in [lab.node.run_dir(), lab.node.state_dir(), lab.node.bpf_dir()] {
-        assert!(!dir.exists());
-    }
-    Ok(())
-}
-
-#[test]
-fn a_configuration_with_an_unknown_key_is_refused() -> Result<()> {
-    let lab = Lab::builder("config").without_daemon().build()?;
-    lab.node.reconfigure(|o| {
-        o.netd = netd_tests::lab::node::find_netd().unwrap_or_default();
-        o.config = "uplinkz = [\"eth0\"]\n".into();
-    });
-    let said = process::run(&mut lab.node.daemon_command()?)?;
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(
-        said.stderr.contains("uplinkz") && said.stderr.trim().lines().count() == 1,
-        "{said:?}"
-    );
-    assert!(!lab.node.run_dir().join("netd.sock").exists());
-    Ok(())
-}
-
-#[test]
-fn an_uplink_that_is_not_there_is_named() -> Result<()> {
-    let lab = Lab::builder("no-uplink").without_daemon().build()?;
-    lab.node.reconfigure(|o| {
-        o.netd = netd_tests::lab::node::find_netd().unwrap_or_default();
-        o.args = vec!["--uplink".into(), "nosuch0".into()];
-    });
-    let said = process::run(&mut lab.node.daemon_command()?)?;
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stderr.contains("nosuch0"), "{said:?}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result, bail};
 use etherparse::{ArpOperation, EtherType};
 use netd_tests::both_modes;
-use netd_tests::lab::{Lab, Node, frames, wait};
+use netd_tests::lab::{AttachMode, Endpoint, Lab, Network, Node, frames, wait};
 
 fn four(addr: IpAddr) -> Result<Ipv4Addr> {
     match addr {
@@ -25,6 +25,117 @@ fn six(addr: IpAddr) -> Result<Ipv6Addr> {
 /// A frame whose fate is known: (what it is, the frame, the reason it dies of).
 type Doomed = (&'static str, Vec<u8>, &'static str);
 
+/// Frames of `a` that speak for somebody else.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn spoofed(lab: &Lab, web: &Network, a: &Endpoint, b: &Endpoint) -> Result<Vec<Doomed>> {
+    let (mine, peer) = (frames::mac(&a.info.mac)?, frames::mac(&b.info.mac)?);
+    let gateway = frames::mac(web.gateway_mac.as_deref().context("no gateway MAC")?)?;
+    let stranger = [2, 0xde, 0xad, 0, 0, 1];
+    let (own4, own6) = (four(a.v4())?, six(a.v6())?);
+    let (peer4, peer6) = (four(b.v4())?, six(b.v6())?);
+    let gateway4 = four(web.gateway(false)?)?;
+    let gateway6 = six(web.gateway(true)?)?;
+    let (to4, to6) = ((b.v4(), 9), (b.v6(), 9));
+    let alien4: IpAddr = Ipv4Addr::new(198, 51, 100, 7).into();
+    let alien6: IpAddr = "2001:db8:77::1".parse()?;
+    let word = b"doomed";
+    Ok(vec![
+        (
+            "foreign MAC",
+            frames::udp(stranger, peer, (a.v4(), 9), to4, word)?,
+            "spoofed_mac",
+        ),
+        (
+            "foreign MAC, IPv6",
+            frames::udp(stranger, peer, (a.v6(), 9), to6, word)?,
+            "spoofed_mac",
+        ),
+        (
+            "foreign address",
+            frames::udp(mine, peer, (alien4, 9), to4, word)?,
+            "spoofed_ip",
+        ),
+        (
+            "foreign IPv6 address",
+            frames::udp(mine, peer, (alien6, 9), to6, word)?,
+            "spoofed_ip",
+        ),
+        (
+            "the neighbour's address",
+            frames::udp(mine, gateway, (b.v4(), 9), (lab.outside.v4(), 9), word)?,
+            "spoofed_ip",
+        ),
+        (
+            "the neighbour's IPv6 address",
+            frames::udp(mine, gateway, (b.v6(), 9), (lab.outside.v6(), 9), word)?,
+            "spoofed_ip",
+        ),
+        (
+            "the gateway's address",
+            frames::udp(mine, peer, (gateway4.into(), 9), to4, word)?,
+            "spoofed_ip",
+        ),
+        (
+            "ARP for the gateway",
+            frames::arp(
+                mine,
+                frames::BROADCAST,
+                ArpOperation::REPLY,
+                (mine, gateway4),
+                (peer, peer4),
+            )?,
+            "spoofed_arp",
+        ),
+        (
+            "ARP for the neighbour",
+            frames::arp(
+                mine,
+                frames::BROADCAST,
+                ArpOperation::REQUEST,
+                (mine, peer4),
+                ([0; 6], gateway4),
+            )?,
+            "spoofed_arp",
+        ),
+        (
+            "ARP with a foreign MAC inside",
+            frames::arp(
+                mine,
+                peer,
+                ArpOperation::REPLY,
+                (stranger, own4),
+                (peer, peer4),
+            )?,
+            "spoofed_arp",
+        ),
+        (
+            "ND for the gateway",
+            frames::advertisement(mine, own6, gateway6, mine)?,
+            "spoofed_nd",
+        ),
+        (
+            "ND for the neighbour",
+            frames::advertisement(mine, own6, peer6, mine)?,
+            "spoofed_nd",
+        ),
+        (
+            "ND with a foreign MAC inside",
+            frames::advertisement(mine, own6, own6, stranger)?,
+            "spoofed_nd",
+        ),
+        (
+            "a router's advertisement",
+            frames::router_advertisement(mine, own6)?,
+            "spoofed_nd",
+        ),
+        (
+            "an unknown EtherType",
+            frames::ethernet(mine, peer, EtherType(0x88b5), &[0; 60]),
+            "ethertype",
+        ),
+    ])
+}
+
 /// Waits until exactly one more packet was dropped for a reason.
 fn counted_once(node: &Node, hook: &str, reason: &str, before: u64, what: &str) -> Result<()> {
     wait::until(
@@ -39,84 +150,70 @@ fn counted_once(node: &Node, hook: &str, reason: &str, before: u64, what: &str) 
     Ok(())
 }
 
+fn spoofed_frames_are_dropped_with_their_reason(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("spoof", mode)?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    let (mine, peer) = (frames::mac(&a.info.mac)?, frames::mac(&b.info.mac)?);
+    let doomed = spoofed(&lab, &web, &a, &b)?;
+    let (at_a, at_b) = (a.capture(&a.device)?, b.capture(&b.device)?);
+    for (what, frame, reason) in doomed {
+        let before = lab.node.stat("ep_out", Some(reason))?;
+        at_a.send(&frame)?;
+        counted_once(&lab.node, "ep_out", reason, before, what)?;
+        let arrived = at_b
+            .drain()?
+            .iter()
+            .any(|f| !f.outgoing && f.bytes == frame);
+        assert!(!arrived, "{what} arrived");
+    }
+    // What is right still passes, by the same way.
+    let right = frames::udp(mine, peer, (a.v4(), 9), (b.v4(), 9), b"right")?;
+    at_a.send(&right)?;
+    at_b.wait_for("the right frame", |f| {
+        f.bytes.ends_with(b"right").then_some(())
+    })
+}
+
+fn malformed_packets_of_an_endpoint_are_dropped(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("malformed", mode)?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    let mine = frames::mac(&a.info.mac)?;
+    // To the outside: inside a segment nobody looks behind the IP header.
+    let gateway = frames::mac(web.gateway_mac.as_deref().context("no gateway MAC")?)?;
+    let at_a = a.capture(&a.device)?;
+    for (what, frame, reason) in malformed(mine, gateway, a.v4(), lab.outside.v4())? {
+        let before = lab.node.stat("ep_out", Some(reason))?;
+        at_a.send(&frame)?;
+        counted_once(&lab.node, "ep_out", reason, before, what)?;
+    }
+    a.ping(b.v4())
+}
+
+fn malformed_packets_from_outside_die_in_xdp(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("xdp", mode)?;
+    let (node, outside) = (&lab.node, &lab.outside);
+    let wire = outside.capture(&outside.device)?;
+    let (from, to) = (
+        mac_of(outside, &outside.device)?,
+        mac_of(node, &node.device)?,
+    );
+    for (what, frame, reason) in malformed(from, to, outside.v4(), node.v4())? {
+        let before = node.stat("xdp", Some(reason))?;
+        wire.send(&frame)?;
+        counted_once(node, "xdp", reason, before, what)?;
+    }
+    outside.ping(node.v4())?;
+    outside.ping(node.v6())?;
+    assert!(node.stat("xdp", None)? > 0);
+    Ok(())
+}
+
 both_modes! {
-    fn spoofed_frames_are_dropped_with_their_reason(mode) {
-        let lab = Lab::in_mode("spoof", mode)?;
-        let web = lab.network("web")?;
-        let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
-        let (mine, peer) = (frames::mac(&a.info.mac)?, frames::mac(&b.info.mac)?);
-        let gateway = frames::mac(web.gateway_mac.as_deref().context("no gateway MAC")?)?;
-        let stranger = [2, 0xde, 0xad, 0, 0, 1];
-        let (own4, own6) = (four(a.v4())?, six(a.v6())?);
-        let (peer4, peer6) = (four(b.v4())?, six(b.v6())?);
-        let gateway4 = four(web.gateway(false)?)?;
-        let gateway6 = six(web.gateway(true)?)?;
-        let (to4, to6) = ((b.v4(), 9), (b.v6(), 9));
-        let alien4: IpAddr = Ipv4Addr::new(198, 51, 100, 7).into();
-        let alien6: IpAddr = "2001:db8:77::1".parse()?;
-        let word = b"doomed";
-        let doomed: Vec<Doomed> = vec![
-            ("foreign MAC", frames::udp(stranger, peer, (a.v4(), 9), to4, word)?, "spoofed_mac"),
-            ("foreign MAC, IPv6", frames::udp(stranger, peer, (a.v6(), 9), to6, word)?, "spoofed_mac"),
-            ("foreign address", frames::udp(mine, peer, (alien4, 9), to4, word)?, "spoofed_ip"),
-            ("foreign IPv6 address", frames::udp(mine, peer, (alien6, 9), to6, word)?, "spoofed_ip"),
-            ("the neighbour's address", frames::udp(mine, gateway, (b.v4(), 9), (lab.outside.v4(), 9), word)?, "spoofed_ip"),
-            ("the neighbour's IPv6 address", frames::udp(mine, gateway, (b.v6(), 9), (lab.outside.v6(), 9), word)?, "spoofed_ip"),
-            ("the gateway's address", frames::udp(mine, peer, (gateway4.into(), 9), to4, word)?, "spoofed_ip"),
-            ("ARP for the gateway", frames::arp(mine, frames::BROADCAST, ArpOperation::REPLY, (mine, gateway4), (peer, peer4))?, "spoofed_arp"),
-            ("ARP for the neighbour", frames::arp(mine, frames::BROADCAST, ArpOperation::REQUEST, (mine, peer4), ([0; 6], gateway4))?, "spoofed_arp"),
-            ("ARP with a foreign MAC inside", frames::arp(mine, peer, ArpOperation::REPLY, (stranger, own4), (peer, peer4))?, "spoofed_arp"),
-            ("ND for the gateway", frames::advertisement(mine, own6, gateway6, mine)?, "spoofed_nd"),
-            ("ND for the neighbour", frames::advertisement(mine, own6, peer6, mine)?, "spoofed_nd"),
-            ("ND with a foreign MAC inside", frames::advertisement(mine, own6, own6, stranger)?, "spoofed_nd"),
-            ("a router's advertisement", frames::router_advertisement(mine, own6)?, "spoofed_nd"),
-            ("an unknown EtherType", frames::ethernet(mine, peer, EtherType(0x88b5), &[0; 60]), "ethertype"),
-        ];
-        let (at_a, at_b) = (a.capture(&a.device)?, b.capture(&b.device)?);
-        for (what, frame, reason) in doomed {
-            let before = lab.node.stat("ep_out", Some(reason))?;
-            at_a.send(&frame)?;
-            counted_once(&lab.node, "ep_out", reason, before, what)?;
-            let arrived = at_b.drain()?.iter().any(|f| !f.outgoing && f.bytes == frame);
-            assert!(!arrived, "{what} arrived");
-        }
-        // What is right still passes, by the same way.
-        let right = frames::udp(mine, peer, (a.v4(), 9), to4, b"right")?;
-        at_a.send(&right)?;
-        at_b.wait_for("the right frame", |f| f.bytes.ends_with(b"right").then_some(()))
-    }
-
-    fn malformed_packets_of_an_endpoint_are_dropped(mode) {
-        let lab = Lab::in_mode("malformed", mode)?;
-        let web = lab.network("web")?;
-        let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
-        let mine = frames::mac(&a.info.mac)?;
-        // To the outside: inside a segment nobody looks behind the IP header.
-        let gateway = frames::mac(web.gateway_mac.as_deref().context("no gateway MAC")?)?;
-        let at_a = a.capture(&a.device)?;
-        for (what, frame, reason) in malformed(mine, gateway, a.v4(), lab.outside.v4())? {
-            let before = lab.node.stat("ep_out", Some(reason))?;
-            at_a.send(&frame)?;
-            counted_once(&lab.node, "ep_out", reason, before, what)?;
-        }
-        a.ping(b.v4())
-    }
-
-    fn malformed_packets_from_outside_die_in_xdp(mode) {
-        let lab = Lab::in_mode("xdp", mode)?;
-        let (node, outside) = (&lab.node, &lab.outside);
-        let wire = outside.capture(&outside.device)?;
-        let (from, to) = (mac_of(outside, &outside.device)?, mac_of(node, &node.device)?);
-        for (what, frame, reason) in malformed(from, to, outside.v4(), node.v4())? {
-            let before = node.stat("xdp", Some(reason))?;
-            wire.send(&frame)?;
-            counted_once(node, "xdp", reason, before, what)?;
-        }
-        outside.ping(node.v4())?;
-        outside.ping(node.v6())?;
-        assert!(node.stat("xdp", None)? > 0);
-        Ok(())
-    }
+    spoofed_frames_are_dropped_with_their_reason;
+    malformed_packets_of_an_endpoint_are_dropped;
+    malformed_packets_from_outside_die_in_xdp;
 }
 
 /// Frames that lie about themselves.

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 use netd_tests::both_modes;
-use netd_tests::lab::{Host, Lab, Proto, process, wait};
+use netd_tests::lab::capture::Frame;
+use netd_tests::lab::{AttachMode, Host, Lab, Proto, process, wait};
 
 const WANTED: u16 = 5555;
 
@@ -46,166 +47,203 @@ fn exchange(
     Ok(from)
 }
 
+fn the_outside_sees_the_nodes_address(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("masquerade", mode)?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    let outside = &lab.outside;
+    let wire = outside.capture(&outside.device)?;
+    for (to, node, own) in [
+        (outside.v4(), lab.node.v4(), a.v4()),
+        (outside.v6(), lab.node.v6(), a.v6()),
+    ] {
+        a.ping(to)?;
+        for proto in Proto::ALL {
+            assert_eq!(a.source_seen_by(proto, outside, to, 8080)?.ip(), node);
+        }
+        let to = SocketAddr::new(to, 9000);
+        a.bulk_tcp(outside, to, to, 4)?;
+        assert_eq!(a.udp_echo(outside, to, to, 1400)?.ip(), node);
+        let leaked = wire
+            .drain()?
+            .iter()
+            .filter_map(Frame::packet)
+            .find(|p| p.src == own || p.dst == own);
+        assert_eq!(leaked, None, "an endpoint's own address was on the wire");
+    }
+    Ok(())
+}
+
+fn two_endpoints_use_the_same_source_port_at_the_same_time(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("collision", mode)?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    for to in [lab.outside.v4(), lab.outside.v6()] {
+        let to = SocketAddr::new(to, 9000);
+        let server = lab.outside.udp_bind(to.ip(), to.port())?;
+        let (from_a, from_b) = (a.udp_bind(any(to), WANTED)?, b.udp_bind(any(to), WANTED)?);
+        let first = exchange(&from_a, &server, to, "udp of a")?;
+        let second = exchange(&from_b, &server, to, "udp of b")?;
+        assert_eq!(first.port(), WANTED, "a free port is kept");
+        assert_ne!(first, second);
+        // Both still stand, in any order.
+        assert_eq!(exchange(&from_a, &server, to, "again a")?, first);
+        assert_eq!(exchange(&from_b, &server, to, "again b")?, second);
+
+        let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
+        let mut streams = Vec::new();
+        for endpoint in [&a, &b] {
+            let client = endpoint.tcp_connect_from(WANTED, to)?;
+            let (server, from) = listener.accept()?;
+            streams.push((client, server, from));
+        }
+        for (i, (client, server, _)) in streams.iter_mut().enumerate() {
+            let word = [i as u8 + 1; 100];
+            let mut got = [0; 100];
+            client.write_all(&word)?;
+            server.read_exact(&mut got)?;
+            assert_eq!(got, word);
+        }
+        let [(_, _, first), (_, _, second)] = streams.as_slice() else {
+            anyhow::bail!("two streams")
+        };
+        assert_ne!(first, second);
+        assert_eq!(first.port(), WANTED);
+    }
+    Ok(())
+}
+
+fn pings_with_the_same_identifier_are_told_apart(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("echo-id", mode)?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    for to in [lab.outside.v4(), lab.outside.v6()] {
+        let family = if to.is_ipv4() { "-4" } else { "-6" };
+        let ping = |host: &Host| {
+            let mut command = host.command("ping");
+            command.args([
+                family,
+                "-e",
+                "77",
+                "-c",
+                "5",
+                "-i",
+                "0.05",
+                "-W",
+                "5",
+                &to.to_string(),
+            ]);
+            process::run(&mut command)?.success()
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| ping(&b));
+            let mine = ping(&a)?;
+            let other = other.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+            for text in [mine, other] {
+                ensure!(text.contains(" 0% packet loss"), "{text}");
+                ensure!(!text.contains("DUP"), "{text}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn a_port_the_node_listens_on_is_never_taken(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("listener", mode)?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    for to in [lab.outside.v4(), lab.outside.v6()] {
+        let to = SocketAddr::new(to, 9000);
+        let _udp = lab.node.udp_bind(any(to), WANTED)?;
+        let _tcp = lab.node.tcp_listen(any(to), WANTED)?;
+        let server = lab.outside.udp_bind(to.ip(), to.port())?;
+        let seen = exchange(&a.udp_bind(any(to), WANTED)?, &server, to, "mine")?;
+        assert_ne!(seen.port(), WANTED, "UDP {to}");
+        let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
+        let _client = a.tcp_connect_from(WANTED, to)?;
+        assert_ne!(listener.accept()?.1.port(), WANTED, "TCP {to}");
+    }
+    Ok(())
+}
+
+fn a_flow_of_the_node_and_a_mapping_never_share_a_port(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("node-flow", mode)?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    for to in [lab.outside.v4(), lab.outside.v6()] {
+        // The node was first: the endpoint has to move.
+        let to = SocketAddr::new(to, 9000);
+        let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
+        let mut node = lab.node.tcp_connect_from(WANTED, to)?;
+        let (mut node_peer, node_seen) = listener.accept()?;
+        let mut endpoint = a.tcp_connect_from(WANTED, to)?;
+        let (mut endpoint_peer, seen) = listener.accept()?;
+        assert_eq!(
+            node_seen.port(),
+            WANTED,
+            "the node's own flow keeps its port"
+        );
+        assert_ne!(seen, node_seen);
+        for (from, at, word) in [
+            (&mut node, &mut node_peer, b"node"),
+            (&mut endpoint, &mut endpoint_peer, b"endp"),
+        ] {
+            let mut got = [0; 4];
+            from.write_all(word)?;
+            at.read_exact(&mut got)?;
+            assert_eq!(&got, word);
+            at.write_all(word)?;
+            from.read_exact(&mut got)?;
+            assert_eq!(&got, word);
+        }
+
+        // The endpoint was first: the node's packets leave by another port, both are answered.
+        let to = SocketAddr::new(to.ip(), 9001);
+        let server = lab.outside.udp_bind(to.ip(), to.port())?;
+        let (from_a, from_node) = (
+            a.udp_bind(any(to), WANTED + 1)?,
+            lab.node.udp_bind(any(to), WANTED + 1),
+        );
+        let mapped = match from_node {
+            Ok(socket) => {
+                let mapped = exchange(&from_a, &server, to, "endpoint")?;
+                let own = exchange(&socket, &server, to, "the node")?;
+                assert_ne!(mapped, own);
+                mapped
+            }
+            Err(e) => return Err(e),
+        };
+        assert_eq!(exchange(&from_a, &server, to, "endpoint")?, mapped);
+    }
+    Ok(())
+}
+
+fn a_published_port_is_never_taken(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("published-port", mode)?;
+    let web = lab.network("web")?;
+    let (a, _b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    lab.publish("b", &format!("{WANTED}:80/udp"))?;
+    lab.publish("b", &format!("{WANTED}:80/tcp"))?;
+    for to in [lab.outside.v4(), lab.outside.v6()] {
+        let to = SocketAddr::new(to, 9000);
+        let server = lab.outside.udp_bind(to.ip(), to.port())?;
+        let seen = exchange(&a.udp_bind(any(to), WANTED)?, &server, to, "mine")?;
+        assert_ne!(seen.port(), WANTED);
+        let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
+        let _client = a.tcp_connect_from(WANTED, to)?;
+        assert_ne!(listener.accept()?.1.port(), WANTED);
+    }
+    Ok(())
+}
+
 both_modes! {
-    fn the_outside_sees_the_nodes_address(mode) {
-        let lab = Lab::in_mode("masquerade", mode)?;
-        let web = lab.network("web")?;
-        let a = lab.endpoint("a", &web)?;
-        let outside = &lab.outside;
-        let wire = outside.capture(&outside.device)?;
-        for (to, node, own) in [(outside.v4(), lab.node.v4(), a.v4()), (outside.v6(), lab.node.v6(), a.v6())] {
-            a.ping(to)?;
-            for proto in Proto::ALL {
-                assert_eq!(a.source_seen_by(proto, outside, to, 8080)?.ip(), node);
-            }
-            let to = SocketAddr::new(to, 9000);
-            a.bulk_tcp(outside, to, to, 4)?;
-            assert_eq!(a.udp_echo(outside, to, to, 1400)?.ip(), node);
-            let leaked = wire.drain()?.iter().filter_map(|f| f.packet()).find(|p| p.src == own || p.dst == own);
-            assert_eq!(leaked, None, "an endpoint's own address was on the wire");
-        }
-        Ok(())
-    }
-
-    fn two_endpoints_use_the_same_source_port_at_the_same_time(mode) {
-        let lab = Lab::in_mode("collision", mode)?;
-        let web = lab.network("web")?;
-        let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
-        for to in [lab.outside.v4(), lab.outside.v6()] {
-            let to = SocketAddr::new(to, 9000);
-            let server = lab.outside.udp_bind(to.ip(), to.port())?;
-            let (from_a, from_b) = (a.udp_bind(any(to), WANTED)?, b.udp_bind(any(to), WANTED)?);
-            let first = exchange(&from_a, &server, to, "udp of a")?;
-            let second = exchange(&from_b, &server, to, "udp of b")?;
-            assert_eq!(first.port(), WANTED, "a free port is kept");
-            assert_ne!(first, second);
-            // Both still stand, in any order.
-            assert_eq!(exchange(&from_a, &server, to, "again a")?, first);
-            assert_eq!(exchange(&from_b, &server, to, "again b")?, second);
-
-            let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
-            let mut streams = Vec::new();
-            for endpoint in [&a, &b] {
-                let client = endpoint.tcp_connect_from(WANTED, to)?;
-                let (server, from) = listener.accept()?;
-                streams.push((client, server, from));
-            }
-            for (i, (client, server, _)) in streams.iter_mut().enumerate() {
-                let word = [i as u8 + 1; 100];
-                let mut got = [0; 100];
-                client.write_all(&word)?;
-                server.read_exact(&mut got)?;
-                assert_eq!(got, word);
-            }
-            let [(_, _, first), (_, _, second)] = streams.as_slice() else { anyhow::bail!("two streams") };
-            assert_ne!(first, second);
-            assert_eq!(first.port(), WANTED);
-        }
-        Ok(())
-    }
-
-    fn pings_with_the_same_identifier_are_told_apart(mode) {
-        let lab = Lab::in_mode("echo-id", mode)?;
-        let web = lab.network("web")?;
-        let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
-        for to in [lab.outside.v4(), lab.outside.v6()] {
-            let family = if to.is_ipv4() { "-4" } else { "-6" };
-            let ping = |host: &Host| {
-                let mut command = host.command("ping");
-                command.args([family, "-e", "77", "-c", "5", "-i", "0.05", "-W", "5", &to.to_string()]);
-                process::run(&mut command)?.success()
-            };
-            std::thread::scope(|scope| {
-                let other = scope.spawn(|| ping(&b));
-                let mine = ping(&a)?;
-                let other = other.join().map_err(|_| anyhow::anyhow!("panicked"))??;
-                for text in [mine, other] {
-                    ensure!(text.contains(" 0% packet loss"), "{text}");
-                    ensure!(!text.contains("DUP"), "{text}");
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn a_port_the_node_listens_on_is_never_taken(mode) {
-        let lab = Lab::in_mode("listener", mode)?;
-        let web = lab.network("web")?;
-        let a = lab.endpoint("a", &web)?;
-        for to in [lab.outside.v4(), lab.outside.v6()] {
-            let to = SocketAddr::new(to, 9000);
-            let _udp = lab.node.udp_bind(any(to), WANTED)?;
-            let _tcp = lab.node.tcp_listen(any(to), WANTED)?;
-            let server = lab.outside.udp_bind(to.ip(), to.port())?;
-            let seen = exchange(&a.udp_bind(any(to), WANTED)?, &server, to, "mine")?;
-            assert_ne!(seen.port(), WANTED, "UDP {to}");
-            let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
-            let _client = a.tcp_connect_from(WANTED, to)?;
-            assert_ne!(listener.accept()?.1.port(), WANTED, "TCP {to}");
-        }
-        Ok(())
-    }
-
-    fn a_flow_of_the_node_and_a_mapping_never_share_a_port(mode) {
-        let lab = Lab::in_mode("node-flow", mode)?;
-        let web = lab.network("web")?;
-        let a = lab.endpoint("a", &web)?;
-        for to in [lab.outside.v4(), lab.outside.v6()] {
-            // The node was first: the endpoint has to move.
-            let to = SocketAddr::new(to, 9000);
-            let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
-            let mut node = lab.node.tcp_connect_from(WANTED, to)?;
-            let (mut node_peer, node_seen) = listener.accept()?;
-            let mut endpoint = a.tcp_connect_from(WANTED, to)?;
-            let (mut endpoint_peer, seen) = listener.accept()?;
-            assert_eq!(node_seen.port(), WANTED, "the node's own flow keeps its port");
-            assert_ne!(seen, node_seen);
-            for (from, at, word) in [(&mut node, &mut node_peer, b"node"), (&mut endpoint, &mut endpoint_peer, b"endp")] {
-                let mut got = [0; 4];
-                from.write_all(word)?;
-                at.read_exact(&mut got)?;
-                assert_eq!(&got, word);
-                at.write_all(word)?;
-                from.read_exact(&mut got)?;
-                assert_eq!(&got, word);
-            }
-
-            // The endpoint was first: the node's packets leave by another port, both are answered.
-            let to = SocketAddr::new(to.ip(), 9001);
-            let server = lab.outside.udp_bind(to.ip(), to.port())?;
-            let (from_a, from_node) = (a.udp_bind(any(to), WANTED + 1)?, lab.node.udp_bind(any(to), WANTED + 1));
-            let mapped = match from_node {
-                Ok(socket) => {
-                    let mapped = exchange(&from_a, &server, to, "endpoint")?;
-                    let own = exchange(&socket, &server, to, "the node")?;
-                    assert_ne!(mapped, own);
-                    mapped
-                }
-                Err(e) => return Err(e),
-            };
-            assert_eq!(exchange(&from_a, &server, to, "endpoint")?, mapped);
-        }
-        Ok(())
-    }
-
-    fn a_published_port_is_never_taken(mode) {
-        let lab = Lab::in_mode("published-port", mode)?;
-        let web = lab.network("web")?;
-        let (a, _b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
-        lab.publish("b", &format!("{WANTED}:80/udp"))?;
-        lab.publish("b", &format!("{WANTED}:80/tcp"))?;
-        for to in [lab.outside.v4(), lab.outside.v6()] {
-            let to = SocketAddr::new(to, 9000);
-            let server = lab.outside.udp_bind(to.ip(), to.port())?;
-            let seen = exchange(&a.udp_bind(any(to), WANTED)?, &server, to, "mine")?;
-            assert_ne!(seen.port(), WANTED);
-            let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
-            let _client = a.tcp_connect_from(WANTED, to)?;
-            assert_ne!(listener.accept()?.1.port(), WANTED);
-        }
-        Ok(())
-    }
+    the_outside_sees_the_nodes_address;
+    two_endpoints_use_the_same_source_port_at_the_same_time;
+    pings_with_the_same_identifier_are_told_apart;
+    a_port_the_node_listens_on_is_never_taken;
+    a_flow_of_the_node_and_a_mapping_never_share_a_port;
+    a_published_port_is_never_taken;
 }
 
 #[test]

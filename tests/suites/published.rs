@@ -4,66 +4,102 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use netd_tests::both_modes;
-use netd_tests::lab::{Lab, Proto};
+use netd_tests::lab::{AttachMode, Lab, Proto};
+
+fn the_server_sees_the_clients_own_address(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("published", mode)?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    let outside = &lab.outside;
+    for proto in Proto::ALL {
+        lab.publish("a", &format!("8080:80/{}", proto.name()))?;
+        let _server = a.serve_source(proto, 80)?;
+        for (node, client) in [(lab.node.v4(), outside.v4()), (lab.node.v6(), outside.v6())] {
+            let to = SocketAddr::new(node, 8080);
+            let seen = outside.ask_source_from_port(proto, to, 4321)?;
+            assert_eq!(seen, SocketAddr::new(client, 4321), "{proto:?}");
+        }
+    }
+    for (node, inside) in [(lab.node.v4(), a.v4()), (lab.node.v6(), a.v6())] {
+        outside.bulk_tcp(
+            &a,
+            SocketAddr::new(inside, 80),
+            SocketAddr::new(node, 8080),
+            4,
+        )?;
+        outside.udp_echo(
+            &a,
+            SocketAddr::new(inside, 80),
+            SocketAddr::new(node, 8080),
+            1400,
+        )?;
+    }
+    Ok(())
+}
+
+fn what_is_not_published_is_not_reachable(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("unpublished", mode)?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    lab.publish("a", "8080:80")?;
+    for subnet in &web.subnets {
+        let via = if subnet.addr().is_ipv4() {
+            lab.node.v4()
+        } else {
+            lab.node.v6()
+        };
+        lab.outside.ok(
+            "ip",
+            &[
+                "route",
+                "add",
+                &subnet.trunc().to_string(),
+                "via",
+                &via.to_string(),
+            ],
+        )?;
+    }
+    for proto in Proto::ALL {
+        let _server = a.serve_source(proto, 80)?;
+        for own in [a.v4(), a.v6()] {
+            lab.outside
+                .ask_source_fails(proto, SocketAddr::new(own, 80))?;
+        }
+    }
+    lab.outside.ping_fails(a.v4())?;
+    lab.outside.ping_fails(a.v6())?;
+    assert!(lab.node.stat("up_in", Some("unpublished"))? >= 6);
+    Ok(())
+}
+
+fn the_nodes_own_services_stay_reachable(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("own-service", mode)?;
+    let web = lab.network("web")?;
+    let _a = lab.endpoint("a", &web)?;
+    lab.publish("a", "8080:80")?;
+    for (node, outside) in [
+        (lab.node.v4(), lab.outside.v4()),
+        (lab.node.v6(), lab.outside.v6()),
+    ] {
+        lab.outside.ping(node)?;
+        for proto in Proto::ALL {
+            // 8080 is published for TCP: UDP is still the node's.
+            let port = if proto == Proto::Udp { 8080 } else { 8081 };
+            assert_eq!(
+                lab.outside
+                    .source_seen_by(proto, &lab.node, node, port)?
+                    .ip(),
+                outside
+            );
+        }
+    }
+    Ok(())
+}
 
 both_modes! {
-    fn the_server_sees_the_clients_own_address(mode) {
-        let lab = Lab::in_mode("published", mode)?;
-        let web = lab.network("web")?;
-        let a = lab.endpoint("a", &web)?;
-        let outside = &lab.outside;
-        for proto in Proto::ALL {
-            lab.publish("a", &format!("8080:80/{}", proto.name()))?;
-            let _server = a.serve_source(proto, 80)?;
-            for (node, client) in [(lab.node.v4(), outside.v4()), (lab.node.v6(), outside.v6())] {
-                let to = SocketAddr::new(node, 8080);
-                let seen = outside.ask_source_from_port(proto, to, 4321)?;
-                assert_eq!(seen, SocketAddr::new(client, 4321), "{proto:?}");
-            }
-        }
-        for (node, inside) in [(lab.node.v4(), a.v4()), (lab.node.v6(), a.v6())] {
-            outside.bulk_tcp(&a, SocketAddr::new(inside, 80), SocketAddr::new(node, 8080), 4)?;
-            outside.udp_echo(&a, SocketAddr::new(inside, 80), SocketAddr::new(node, 8080), 1400)?;
-        }
-        Ok(())
-    }
-
-    fn what_is_not_published_is_not_reachable(mode) {
-        let lab = Lab::in_mode("unpublished", mode)?;
-        let web = lab.network("web")?;
-        let a = lab.endpoint("a", &web)?;
-        lab.publish("a", "8080:80")?;
-        for subnet in &web.subnets {
-            let via = if subnet.addr().is_ipv4() { lab.node.v4() } else { lab.node.v6() };
-            lab.outside.ok("ip", &["route", "add", &subnet.trunc().to_string(), "via", &via.to_string()])?;
-        }
-        for proto in Proto::ALL {
-            let _server = a.serve_source(proto, 80)?;
-            for own in [a.v4(), a.v6()] {
-                lab.outside.ask_source_fails(proto, SocketAddr::new(own, 80))?;
-            }
-        }
-        lab.outside.ping_fails(a.v4())?;
-        lab.outside.ping_fails(a.v6())?;
-        assert!(lab.node.stat("up_in", Some("unpublished"))? >= 6);
-        Ok(())
-    }
-
-    fn the_nodes_own_services_stay_reachable(mode) {
-        let lab = Lab::in_mode("own-service", mode)?;
-        let web = lab.network("web")?;
-        let _a = lab.endpoint("a", &web)?;
-        lab.publish("a", "8080:80")?;
-        for (node, outside) in [(lab.node.v4(), lab.outside.v4()), (lab.node.v6(), lab.outside.v6())] {
-            lab.outside.ping(node)?;
-            for proto in Proto::ALL {
-                // 8080 is published for TCP: UDP is still the node's.
-                let port = if proto == Proto::Udp { 8080 } else { 8081 };
-                assert_eq!(lab.outside.source_seen_by(proto, &lab.node, node, port)?.ip(), outside);
-            }
-        }
-        Ok(())
-    }
+    the_server_sees_the_clients_own_address;
+    what_is_not_published_is_not_reachable;
+    the_nodes_own_services_stay_reachable;
 }
 
 #[test]

@@ -313,29 +313,24 @@ impl Lab {
     }
 }
 
-/// A scenario that is run once in each attach mode: makes the tests `NAME::tcx` and `NAME::clsact`.
-/// The scenario takes the mode and answers `anyhow::Result<()>`.
+/// Runs scenarios once in each attach mode: `NAME;` makes the tests `NAME::tcx` and `NAME::clsact` of
+/// `fn NAME(mode: AttachMode) -> anyhow::Result<()>`.
 #[macro_export]
 macro_rules! both_modes {
-    ($($(#[$doc:meta])* fn $name:ident($mode:ident) $body:block)+) => {$(
-        $(#[$doc])*
+    ($($name:ident;)+) => {$(
         mod $name {
-            use super::*;
-
-            fn scenario($mode: $crate::lab::AttachMode) -> anyhow::Result<()> $body
-
             #[test]
             fn tcx() -> anyhow::Result<()> {
                 if !$crate::lab::kernel_at_least(6, 6) {
                     println!("SKIP: TCX needs Linux 6.6");
                     return Ok(());
                 }
-                scenario($crate::lab::AttachMode::Tcx)
+                super::$name($crate::lab::AttachMode::Tcx)
             }
 
             #[test]
             fn clsact() -> anyhow::Result<()> {
-                scenario($crate::lab::AttachMode::Clsact)
+                super::$name($crate::lab::AttachMode::Clsact)
             }
         }
     )+};

@@ -1,19 +1,93 @@
 //! Bad input: one clear line on stderr, an exit status that is not 0, nothing half-made.
 
-use anyhow::{Result, ensure};
-use netd_tests::lab::process;
+use anyhow::{Context as _, Result, bail, ensure};
+use netd_tests::lab::process::{self, Output};
 use netd_tests::lab::{Host, Lab};
 use serde_json::Value;
 
-/// Arguments, the exit status, and words the line must have.
-type Case = (Vec<String>, i32, &'static [&'static str]);
+/// One case for each line: exit status, arguments, and after ` -- ` words the line must have.
+/// FREE is a namespace without an endpoint, TAKEN that of `a`, STALE a file that is none.
+const CASES: &str = "\
+1 network create 0123456789012345678901234567890123456789012345678901234567890123 -- name
+1 network create we/b -- name
+1 network create web -- web exists
+1 network inspect nosuch -- nosuch
+1 network rm nosuch -- nosuch
+1 network rm web -- web endpoint
+1 endpoint inspect nosuch -- nosuch
+1 detach nosuch -- nosuch
+1 publish nosuch 80:80 -- nosuch
+1 network create db --subnet 10.99.0.128/25 -- 10.99.0.128/25 web
+1 network create db --subnet 192.0.2.0/24 -- 192.0.2.0/24
+1 network create db --subnet 2001:db8:1::/64 -- 2001:db8:1::/64
+2 network create db --subnet 10.1.0.0/33 -- 10.1.0.0/33
+2 network create db --subnet 300.1.0.0/24 -- 300.1.0.0/24
+2 network create db --subnet 10.1.0.0 -- 10.1.0.0
+1 network create db --subnet 10.1.0.7/24 -- 10.1.0.7/24
+1 network create db --subnet 10.1.0.0/24 --subnet 10.2.0.0/24 -- 10.
+1 network create db --subnet 127.0.0.0/24 -- 127.0.0.0/24
+1 network create db --subnet 224.0.0.0/24 -- 224.0.0.0/24
+1 network create db --subnet 10.1.0.0/24 --gateway 10.2.0.1 -- 10.2.0.1
+1 network create db --subnet 10.1.0.0/24 --gateway 10.1.0.255 -- 10.1.0.255
+2 network create db --subnet 10.1.0.0/24 --gateway x -- x
+1 network create db --subnet 10.1.0.0/24 --ip-range 10.2.0.0/28 -- 10.2.0.0/28
+1 network create db --mtu 10 -- 10
+1 network create db --mtu 100000 -- 100000
+2 network create db --kind macvlan -- macvlan
+1 publish a 8080:81 -- 8080 a
+1 publish a 7070:80 -- 7070
+2 publish a 8000-8005:80-81 -- 8000-8005:80-81
+2 publish a 99999:80 -- 99999
+1 publish a 198.51.100.1:8081:80 -- 198.51.100.1
+1 publish a 8081:80/sctp -- sctp
+2 publish a 8081 -- 8081
+1 unpublish 4444 -- 4444
+2 network create -- NAME
+2 frobnicate -- frobnicate
+2 network ls --nosuch -- --nosuch
+1 attach FREE --network web --name n --ip 10.99.0.9 -- 10.99.0.9 a
+1 attach FREE --network web --name n --ip 10.99.0.1 -- 10.99.0.1
+1 attach FREE --network web --name n --ip 10.99.0.0 -- 10.99.0.0
+1 attach FREE --network web --name n --ip 10.99.0.255 -- 10.99.0.255
+1 attach FREE --network web --name n --ip 10.98.0.5 -- 10.98.0.5
+1 attach FREE --network web --name n --ip 10.99.0.5 --ip 10.99.0.6 -- 10.99.0.
+2 attach FREE --network web --name n --ip ten -- ten
+1 attach FREE --network web --name n --mac 01:00:5e:00:00:01 -- 01:00:5e:00:00:01
+1 attach FREE --network web --name n --mac zz -- zz
+1 attach FREE --network web --name n --ifname sixteen-letters0 -- sixteen-letters0 15
+1 attach FREE --network web --name n --ifname lo -- lo
+1 attach FREE --network web --name n --publish 8080:80 -- 8080 a
+1 attach FREE --network web --name n --publish 7070:80 -- 7070
+1 attach FREE --network nosuch -- nosuch
+1 attach FREE --network web --name a -- a exists
+1 attach FREE --network web --name bad/name -- bad/name
+1 attach TAKEN --network web --name second -- web already
+1 attach nosuchns --network web -- nosuchns
+1 attach /nosuch/path --network web -- /nosuch/path
+1 attach pid:4194999 --network web -- pid:4194999
+2 attach pid:x --network web -- pid:x
+2 attach ../x --network web -- ../x
+1 attach STALE --network web -- namespace
+1 attach NODE --network web -- node
+";
 
-fn case(line: &str, status: i32, words: &'static [&'static str]) -> Case {
-    (
-        line.split_whitespace().map(str::to_owned).collect(),
-        status,
-        words,
-    )
+/// What one case says that it must not.
+fn judge(said: &Output, status: &str, words: &str) -> Result<()> {
+    ensure!(
+        said.code.map(|c| c.to_string()).as_deref() == Some(status),
+        "exit status {:?}, not {status}",
+        said.code
+    );
+    ensure!(said.stdout.is_empty(), "stdout: {}", said.stdout);
+    for word in words.split(' ') {
+        ensure!(said.stderr.contains(word), "{word:?} is not named");
+    }
+    ensure!(said.stderr.trim_end().lines().count() == 1, "not one line");
+    ensure!(
+        said.stderr.starts_with("netd: "),
+        "does not begin with netd:"
+    );
+    Ok(())
 }
 
 /// All that could be half-made: objects, devices, addresses, namespaces.
@@ -64,188 +138,32 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
     let stale = stale.display().to_string();
     let _busy = lab.node.tcp_listen(lab.node.v4(), 7070)?;
 
-    let mut cases = vec![
-        // Names.
-        case(
-            "network create 0123456789012345678901234567890123456789012345678901234567890123",
-            1,
-            &["name"],
-        ),
-        case("network create we/b", 1, &["name"]),
-        case("network create web", 1, &["web", "exists"]),
-        case("network inspect nosuch", 1, &["nosuch"]),
-        case("network rm nosuch", 1, &["nosuch"]),
-        case("network rm web", 1, &["web", "endpoint"]),
-        case("endpoint inspect nosuch", 1, &["nosuch"]),
-        case("detach nosuch", 1, &["nosuch"]),
-        case("publish nosuch 80:80", 1, &["nosuch"]),
-        // Subnets.
-        case(
-            "network create db --subnet 10.99.0.128/25",
-            1,
-            &["10.99.0.128/25", "web"],
-        ),
-        case(
-            "network create db --subnet 192.0.2.0/24",
-            1,
-            &["192.0.2.0/24"],
-        ),
-        case(
-            "network create db --subnet 2001:db8:1::/64",
-            1,
-            &["2001:db8:1::/64"],
-        ),
-        case(
-            "network create db --subnet 10.1.0.0/33",
-            2,
-            &["10.1.0.0/33"],
-        ),
-        case(
-            "network create db --subnet 300.1.0.0/24",
-            2,
-            &["300.1.0.0/24"],
-        ),
-        case("network create db --subnet 10.1.0.0", 2, &["10.1.0.0"]),
-        case(
-            "network create db --subnet 10.1.0.7/24",
-            1,
-            &["10.1.0.7/24"],
-        ),
-        case(
-            "network create db --subnet 10.1.0.0/24 --subnet 10.2.0.0/24",
-            1,
-            &["10."],
-        ),
-        case(
-            "network create db --subnet 127.0.0.0/24",
-            1,
-            &["127.0.0.0/24"],
-        ),
-        case(
-            "network create db --subnet 224.0.0.0/24",
-            1,
-            &["224.0.0.0/24"],
-        ),
-        case(
-            "network create db --subnet 10.1.0.0/24 --gateway 10.2.0.1",
-            1,
-            &["10.2.0.1"],
-        ),
-        case(
-            "network create db --subnet 10.1.0.0/24 --gateway 10.1.0.255",
-            1,
-            &["10.1.0.255"],
-        ),
-        case(
-            "network create db --subnet 10.1.0.0/24 --gateway x",
-            2,
-            &["x"],
-        ),
-        case(
-            "network create db --subnet 10.1.0.0/24 --ip-range 10.2.0.0/28",
-            1,
-            &["10.2.0.0/28"],
-        ),
-        case("network create db --mtu 10", 1, &["10"]),
-        case("network create db --mtu 100000", 1, &["100000"]),
-        case("network create db --kind macvlan", 2, &["macvlan"]),
-        // Publishes.
-        case("publish a 8080:81", 1, &["8080", "a"]),
-        case("publish a 7070:80", 1, &["7070"]),
-        case("publish a 8000-8005:80-81", 2, &["8000-8005:80-81"]),
-        case("publish a 99999:80", 2, &["99999"]),
-        case("publish a 198.51.100.1:8081:80", 1, &["198.51.100.1"]),
-        case("publish a 8081:80/sctp", 1, &["sctp"]),
-        case("publish a 8081", 2, &["8081"]),
-        case("unpublish 4444", 1, &["4444"]),
-        // Usage.
-        case("network create", 2, &["NAME"]),
-        case("frobnicate", 2, &["frobnicate"]),
-        case("network ls --nosuch", 2, &["--nosuch"]),
-    ];
-    let attach = |options: &str, status, words| {
-        case(
-            &format!("attach {free} --network web --name n {options}"),
-            status,
-            words,
-        )
-    };
-    cases.extend([
-        attach("--ip 10.99.0.9", 1, &["10.99.0.9", "a"]),
-        attach("--ip 10.99.0.1", 1, &["10.99.0.1"]),
-        attach("--ip 10.99.0.0", 1, &["10.99.0.0"]),
-        attach("--ip 10.99.0.255", 1, &["10.99.0.255"]),
-        attach("--ip 10.98.0.5", 1, &["10.98.0.5"]),
-        attach("--ip 10.99.0.5 --ip 10.99.0.6", 1, &["10.99.0."]),
-        attach("--ip ten", 2, &["ten"]),
-        attach("--mac 01:00:5e:00:00:01", 1, &["01:00:5e:00:00:01"]),
-        attach("--mac zz", 1, &["zz"]),
-        attach("--ifname sixteen-letters0", 1, &["sixteen-letters0", "15"]),
-        attach("--ifname lo", 1, &["lo"]),
-        attach("--publish 8080:80", 1, &["8080", "a"]),
-        attach("--publish 7070:80", 1, &["7070"]),
-        case(&format!("attach {free} --network nosuch"), 1, &["nosuch"]),
-        case(
-            &format!("attach {free} --network web --name a"),
-            1,
-            &["a", "exists"],
-        ),
-        case(
-            &format!("attach {free} --network web --name bad/name"),
-            1,
-            &["bad/name"],
-        ),
-        case(
-            &format!("attach {taken} --network web --name second"),
-            1,
-            &["web", "already"],
-        ),
-        case("attach nosuchns --network web", 1, &["nosuchns"]),
-        case("attach /nosuch/path --network web", 1, &["/nosuch/path"]),
-        case("attach pid:4194999 --network web", 1, &["pid:4194999"]),
-        case("attach pid:x --network web", 2, &["pid:x"]),
-        case("attach ../x --network web", 2, &["../x"]),
-        case(&format!("attach {stale} --network web"), 1, &["namespace"]),
-        case(
-            &format!("attach {} --network web", lab.node.ns.name()),
-            1,
-            &["node"],
-        ),
-    ]);
-
-    let space = lab.namespace("look")?;
     let look = Host::new("free", netd_tests::lab::netns::Ns::open(&free)?, "lo", &[]);
-    drop(space);
     let before = snapshot(&lab, &[&look, &a])?;
     let mut wrong = Vec::new();
-    for (args, status, words) in &cases {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    for line in CASES.lines() {
+        let (status, rest) = line.split_once(' ').context("a case without status")?;
+        let (args, words) = rest.split_once(" -- ").context("a case without words")?;
+        let args: Vec<&str> = args
+            .split(' ')
+            .map(|word| match word {
+                "FREE" => free.as_str(),
+                "TAKEN" => taken.as_str(),
+                "STALE" => stale.as_str(),
+                "NODE" => lab.node.ns.name(),
+                word => word,
+            })
+            .collect();
         let said = lab.node.netd(&args)?;
-        let verdict = || -> Result<()> {
-            ensure!(
-                said.code == Some(*status),
-                "exit status {:?}, not {status}",
-                said.code
-            );
-            ensure!(said.stdout.is_empty(), "stdout: {}", said.stdout);
-            for word in *words {
-                ensure!(said.stderr.contains(word), "{word:?} is not named");
-            }
-            if *status == 1 {
-                ensure!(said.stderr.trim_end().lines().count() == 1, "not one line");
-                ensure!(
-                    said.stderr.starts_with("netd: "),
-                    "does not begin with netd:"
-                );
-            }
+        let verdict = judge(&said, status, words).and_then(|()| {
             let after = snapshot(&lab, &[&look, &a])?;
             if let Some((was, is)) = before.iter().zip(&after).find(|(was, is)| was != is) {
-                anyhow::bail!("something was left:\n was {was}\n is  {is}");
+                bail!("something was left:\n was {was}\n is  {is}");
             }
             ensure!(after.len() == before.len(), "a namespace was left");
             Ok(())
-        };
-        if let Err(e) = verdict() {
+        });
+        if let Err(e) = verdict {
             wrong.push(format!(
                 "`netd {}`: {e}\n    {}",
                 args.join(" "),
@@ -255,9 +173,8 @@ fn each_is_refused_in_one_line_and_leaves_nothing() -> Result<()> {
     }
     assert!(
         wrong.is_empty(),
-        "{} of {}:\n{}",
+        "{} are wrong:\n{}",
         wrong.len(),
-        cases.len(),
         wrong.join("\n")
     );
     a.ping(lab.outside.v4())

@@ -29,7 +29,7 @@ fn create_ls_inspect_and_rm_a_network() -> Result<()> {
         "{table}"
     );
     let all: Vec<Network> = lab.node.netd_json(&["network", "ls"])?;
-    assert_eq!(all, [web.0.clone()]);
+    assert_eq!(all, std::slice::from_ref(&web.0));
     lab.node.netd_ok(&["network", "rm", "web"])?;
     assert!(
         lab.node.run("ip", &["link", "show", &device])?.code != Some(0),
