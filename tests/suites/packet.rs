@@ -8,5 +8,13 @@ mod load;
 mod masquerade;
 #[path = "packet/neighbour.rs"]
 mod neighbour;
+#[path = "packet/published.rs"]
+mod published;
+#[path = "packet/route.rs"]
+mod route;
+#[path = "packet/stack.rs"]
+mod stack;
+#[path = "packet/state.rs"]
+mod state;
 #[path = "packet/switch.rs"]
 mod switch;

@@ -40,6 +40,6 @@ pub use hosts::{
 };
 pub use run::{Action, Meta, Outcome, SENT_BY_NETD};
 pub use socket::tcp_socket;
-pub use table::{Entry, FlowTable, Half};
+pub use table::{Entry, FlowTable, Half, uptime};
 pub use tap::Tap;
 pub use world::World;

@@ -122,3 +122,11 @@ const fn half_of(dir: u8) -> Half {
         Dir::Reply => Half::Reply,
     }
 }
+
+/// Nanoseconds on the clock of the flow table's entries: none can be older.
+pub fn uptime() -> u64 {
+    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+    let now = nix::time::clock_gettime(clock).expect("the monotonic clock");
+    let (seconds, ns) = (now.tv_sec(), now.tv_nsec());
+    seconds.cast_unsigned() * 1_000_000_000 + ns.cast_unsigned()
+}

@@ -1,0 +1,192 @@
+//! What leaves the node by its uplink, and what comes to an endpoint's device the slow way.
+
+use netd_common::maps::FlowKind;
+use netd_common::reason::Hook;
+use netd_tests::drop_cases;
+use netd_tests::packet::neighbour::arp_request;
+use netd_tests::packet::{
+    A, B, Family, Flags, GATEWAY, Kind, L4, Meta, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, Packet,
+    SENT_BY_NETD, World,
+};
+
+/// As netd's programs mark what they send.
+const OURS: Meta = Meta {
+    mark: SENT_BY_NETD,
+    gso_size: 0,
+};
+
+drop_cases! { DROPS:
+    fn a_foreign_frame_to_an_endpoints_device_is_refused(w, family) => NotOurs {
+        let frame = Packet::udp(&GATEWAY, 1, &A, 2, family).bytes();
+        w.tc(Hook::EpIn, A.device, Meta::default(), &frame)
+    }
+
+    fn a_foreign_mark_does_not_help(w, family) => NotOurs {
+        let frame = Packet::udp(&GATEWAY, 1, &A, 2, family).bytes();
+        w.tc(Hook::EpIn, A.device, Meta { mark: 1, ..OURS }, &frame)
+    }
+
+    fn a_fragment_that_took_the_stack_is_refused(w, family) => NatFragment {
+        let mut packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family);
+        match family {
+            Family::V4 => packet.fragment = (0, true),
+            Family::V6 => packet.extensions = vec![(44, vec![0, 0, 1, 0, 0, 0, 9])],
+        }
+        w.up_out(&packet)
+    }
+
+    fn a_segment_without_a_flow_that_took_the_stack_is_refused(w, family) => TcpNoFlow {
+        w.up_out(&Packet::tcp(&A, 20_100, &OUTSIDE, 80, Flags::ACK, family))
+    }
+}
+
+#[test]
+fn what_netd_sent_to_an_endpoint_passes_without_its_mark() {
+    World::both(|w, family| {
+        let frame = Packet::udp(&GATEWAY, 1, &A, 2, family).bytes();
+        let out = w.tc(Hook::EpIn, A.device, OURS, &frame);
+        out.passed().unchanged();
+        assert_eq!(out.mark, 0);
+    });
+}
+
+#[test]
+fn what_netd_sent_outside_passes_as_it_is_without_its_mark() {
+    World::both(|w, family| {
+        // Unmarked, this one would be masqueraded.
+        let frame = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).bytes();
+        let out = w.tc(Hook::UpOut, NODE.device, OURS, &frame);
+        out.passed().unchanged();
+        assert_eq!(out.mark, 0);
+        assert!(w.datapath().flows().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn masqueraded_packets_are_marked_for_the_uplinks_program() {
+    World::both(|w, family| {
+        let out = w.ep_out(
+            &A,
+            &Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway(),
+        );
+        assert_eq!(out.redirected().mark, SENT_BY_NETD);
+    });
+}
+
+#[test]
+fn the_nodes_own_traffic_passes_untouched_and_untracked() {
+    World::both(|w, family| {
+        let foreign = Meta {
+            mark: 0x1234,
+            gso_size: 0,
+        };
+        for packet in [
+            Packet::tcp(&NODE, 20_100, &OUTSIDE, 80, Flags::SYN, family),
+            Packet::tcp(&NODE, 20_100, &OUTSIDE, 80, Flags::ACK, family),
+            Packet::udp(&NODE_TWO, 20_100, &OUTSIDE, 80, family),
+            Packet::ping(&NODE, 7, &OUTSIDE, family),
+            Packet::new(&NODE, 0, &OUTSIDE, 7, L4::Pong, family),
+            Packet::new(&NODE, 0, &OUTSIDE, 0, L4::Icmp(3, 3), family),
+            Packet::new(&NODE, 0, &OUTSIDE, 0, L4::Other(47), family),
+            Packet::udp(&GATEWAY, 1, &OUTSIDE, 80, family),
+        ] {
+            w.up_out(&packet).passed().unchanged();
+            let out = w.tc(Hook::UpOut, NODE.device, foreign, &packet.bytes());
+            assert_eq!(out.passed().unchanged().mark, 0x1234, "not netd's mark");
+        }
+        let arp = arp_request(&NODE, OUTSIDE.v4);
+        w.tc(Hook::UpOut, NODE.device, Meta::default(), &arp)
+            .passed()
+            .unchanged();
+        assert!(w.datapath().flows().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn endpoint_traffic_that_took_the_stack_is_masqueraded_on_its_way_out() {
+    World::both(|w, family| {
+        for kind in Kind::ALL {
+            println!("{kind:?}");
+            let first = Packet::first(kind, &A, 20_100, &OUTSIDE, 80, family).from_mac(NODE.mac);
+            // The stack has counted the hop.
+            w.up_out(&first)
+                .passed()
+                .is(&first.clone().from_uplink(20_100));
+            w.up_out(&first)
+                .passed()
+                .is(&first.clone().from_uplink(20_100));
+            let answer = first.clone().from_uplink(20_100).answer();
+            let mut wanted = answer.clone().to(&A, 20_100).delivered(&GATEWAY, &A);
+            if kind == Kind::Echo {
+                wanted.sport = 0;
+            }
+            w.up_in(&answer).redirected().is(&wanted);
+            // Another endpoint's gets another port here as well.
+            let other = first.from(&B, 20_100);
+            let out = w.up_out(&other);
+            assert_ne!(out.sport(), 20_100);
+            out.passed().is(&other.clone().from_uplink(out.sport()));
+            w.datapath().flows_remove(&|_| true).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_flow_of_the_node_that_clashes_with_a_mapping_gets_another_port() {
+    World::both(|w, family| {
+        for kind in Kind::ALL {
+            println!("{kind:?}");
+            let endpoints = Packet::first(kind, &A, 20_100, &OUTSIDE, 80, family).to_gateway();
+            w.ep_out(&A, &endpoints).redirected();
+            let own = Packet::first(kind, &NODE, 20_100, &OUTSIDE, 80, family);
+            let out = w.up_out(&own);
+            let port = out.sport();
+            assert_ne!(port, 20_100);
+            let wanted = own.clone().from_uplink(port);
+            out.passed().is(&wanted);
+            // Its answer comes back to the node's own socket, untouched otherwise.
+            let answer = wanted.answer();
+            let mut back = answer.clone().to(&NODE, 20_100);
+            if kind == Kind::Echo {
+                back.sport = 0;
+            }
+            w.up_in(&answer).passed().is(&back);
+            // And on: the same port again.
+            let next = if kind == Kind::Tcp {
+                own.flags(Flags::ACK)
+            } else {
+                own
+            };
+            w.up_out(&next).passed().is(&next.clone().from_uplink(port));
+            // The endpoint's answers are still the endpoint's.
+            let answer = endpoints.clone().from_uplink(20_100).answer();
+            w.up_in(&answer).redirected();
+            let flows = w.datapath().flows().unwrap();
+            let kinds = |k| flows.iter().filter(|f| f.kind == k).count();
+            assert_eq!((kinds(FlowKind::Masquerade), kinds(FlowKind::Node)), (1, 1));
+            w.datapath().flows_remove(&|_| true).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_flow_of_the_node_to_another_remote_socket_does_not_clash() {
+    World::both(|w, family| {
+        for kind in Kind::ALL {
+            let endpoints = Packet::first(kind, &A, 20_100, &OUTSIDE, 80, family).to_gateway();
+            w.ep_out(&A, &endpoints).redirected();
+            let own = Packet::first(kind, &NODE, 20_100, &OUTSIDE_TWO, 80, family);
+            w.up_out(&own).passed().unchanged();
+        }
+    });
+}
+
+#[test]
+fn a_device_that_is_no_uplink_masquerades_nothing() {
+    World::both(|w, family| {
+        let frame = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).bytes();
+        w.tc(Hook::UpOut, "wan0", Meta::default(), &frame)
+            .passed()
+            .unchanged();
+    });
+}
