@@ -1,12 +1,15 @@
 //! Attaching and detaching endpoints.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use netd_api::{Attach, Endpoint as ApiEndpoint};
 
 use super::core::Core;
 use super::error::Result;
 use crate::model::attach::{self, Target};
-use crate::model::{Change, Key, Netns, Object};
-use crate::net::{NetError, NetnsFile, inside, ports};
+use crate::model::{Change, Endpoint, Key, Netns, Object};
+use crate::net::{NetError, NetnsFile, inside, neighbour, ports};
 use crate::plan::Scope;
 
 impl Core {
@@ -23,6 +26,7 @@ impl Core {
         let mut endpoint = attach::build(&self.desired, request, &target, &self.free_id()?)?;
         drop(ns);
         endpoint.number = self.desired.take_number();
+        self.forget_neighbours(&endpoint);
         let mut put = self.resolve_publishes(&endpoint, &request.publish)?;
         let number = endpoint.number;
         let scope = Scope::Network(endpoint.network);
@@ -62,11 +66,24 @@ impl Core {
         remove.push(Key::Endpoint(endpoint.number));
         let put = vec![];
         self.remove(&Change { put, remove }, Scope::Network(endpoint.network))?;
+        self.forget_neighbours(&endpoint);
         if device != 0 {
             self.leaving.push((endpoint.netns, device));
         }
         tracing::info!("endpoint {} ({}) detached", endpoint.name, endpoint.id);
         Ok(())
+    }
+
+    /// The node must not send to whoever had the addresses before.
+    fn forget_neighbours(&mut self, endpoint: &Endpoint) {
+        let network = self.desired.networks.get(&endpoint.network);
+        let outer = network.map_or(0, |n| self.actual.ifindex(&n.outer()));
+        let ips: Vec<IpAddr> = endpoint.addresses.iter().map(IpNet::addr).collect();
+        if outer != 0
+            && let Err(e) = neighbour::forget(&mut self.node.netlink, outer, &ips)
+        {
+            tracing::warn!("{e}");
+        }
     }
 
     /// The device names of a namespace are free again only when the kernel is done with the devices

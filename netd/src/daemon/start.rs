@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ipnet::Ipv6Net;
 use netd_common::maps::Target;
 
@@ -23,6 +23,9 @@ use crate::store::Store;
 impl Core {
     /// Opens store and data path, and makes the node what the store says.
     pub(super) fn open(settings: Settings) -> anyhow::Result<Self> {
+        if let Some(cgroup) = settings.cgroup.as_ref().filter(|c| !c.is_dir()) {
+            bail!("cgroup {}: there is no such directory", cgroup.display());
+        }
         bpffs::prepare(&settings.bpf_dir)?;
         let (store, desired) = Store::open(&settings.state_dir, &settings.instance, random_ula()?)?;
         let netlink = Netlink::open()?;

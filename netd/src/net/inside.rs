@@ -27,7 +27,13 @@ pub fn finish(ns: &NetnsFile, plan: &EndpointPlan) -> Result<()> {
         let has_v6 = plan.addresses.iter().any(|a| a.addr().is_ipv6());
         let mut netlink = Netlink::open()?;
         let mut batch = vec![Set::new("lo").up().request()];
+        // Going up it tells its neighbours who has the addresses now: some may remember a former
+        // endpoint.
+        if plan.addresses.iter().any(|a| a.addr().is_ipv4()) {
+            sysctl::set("ipv4", &plan.ifname, "arp_notify", "1")?;
+        }
         if has_v6 {
+            sysctl::set("ipv6", &plan.ifname, "ndisc_notify", "1")?;
             // The guard expects the link-local address made from the MAC, at once.
             sysctl::set("ipv6", &plan.ifname, "accept_ra", "0")?;
             sysctl::set("ipv6", &plan.ifname, "accept_dad", "0")?;

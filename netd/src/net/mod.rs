@@ -5,6 +5,7 @@ pub mod device;
 pub mod events;
 pub mod inside;
 pub mod link;
+pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod ports;
