@@ -34,7 +34,7 @@ impl Target {
     }
 }
 
-/// The target of netd over its peer; none was set for the published port and for two CPUs.
+/// The target of netd over the kernel's ways; none was set for the published port and for two CPUs.
 pub fn target(scenario: Scenario, kind: Kind, placement: Placement) -> Option<Target> {
     match (placement, scenario, kind) {
         (Placement::One, Scenario::SameNode, Kind::Rr) => Some(Target::AtMost(0.90)),
@@ -85,6 +85,19 @@ pub struct Comparison {
     pub ratio: Estimate,
     /// What was aimed at.
     pub target: Option<Target>,
+}
+
+impl Comparison {
+    /// Whether this is the comparison a target was set for: others are held against it too, for
+    /// information.
+    pub fn is_main(&self) -> bool {
+        self.a == Variant::Netd && self.b == self.scenario.peer()
+    }
+
+    /// Whether this is the negative control.
+    pub fn is_control(&self) -> bool {
+        self.a == Variant::BridgeAgain
+    }
 }
 
 /// All figures, in the order of a table.
@@ -165,7 +178,7 @@ pub fn comparisons(figures: &[Figure]) -> Vec<Comparison> {
                 continue;
             }
             if let Some(ratio) = stats::paired_ratio(&a.rounds, &b.rounds) {
-                let is_peer = a.variant == Variant::Netd && b.variant == a.scenario.peer();
+                let rival = a.variant == Variant::Netd && b.variant != Variant::Veth;
                 all.push(Comparison {
                     scenario: a.scenario,
                     kind: a.kind,
@@ -173,7 +186,7 @@ pub fn comparisons(figures: &[Figure]) -> Vec<Comparison> {
                     a: a.variant,
                     b: b.variant,
                     ratio,
-                    target: if is_peer {
+                    target: if rival {
                         target(a.scenario, a.kind, a.placement)
                     } else {
                         None

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
 use super::peers::IpVersion;
 use super::scenario::Scenario;
+use crate::lab::AttachMode;
 
 /// Measures netd beside a veth pair, the kernel bridge and iptables, interleaved in one run.
 #[derive(Clone, Debug, Parser, Serialize)]
@@ -41,9 +42,34 @@ pub struct Options {
     /// The netd binary; left out: the one beside this program
     #[arg(long, value_name = "FILE")]
     pub netd: Option<PathBuf>,
+    /// How netd hooks its TC programs
+    #[arg(long, default_value = "auto")]
+    pub attach_mode: Mode,
     /// Where results go; left out: target/bench
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// How netd hooks its TC programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// As netd chooses
+    Auto,
+    /// TCX links
+    Tcx,
+    /// clsact filters
+    Clsact,
+}
+
+impl From<Mode> for AttachMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Auto => Self::Auto,
+            Mode::Tcx => Self::Tcx,
+            Mode::Clsact => Self::Clsact,
+        }
+    }
 }
 
 impl Options {

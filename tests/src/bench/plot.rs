@@ -53,9 +53,9 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
             .collect()
     };
     let top = 130;
-    let figure_height = group_height(&figures(Kind::Rr));
+    let figure_height = rows_height(figures(Kind::Rr).iter().map(|f| f.scenario));
     let ratio_top = top + figure_height + 100;
-    let ratio_height = ROW * i32::try_from(ratios(Kind::Rr).len())?;
+    let ratio_height = rows_height(ratios(Kind::Rr).iter().map(|c| c.scenario));
     let attach_top = ratio_top + ratio_height + 100;
     let height = if report.attach.is_some() {
         attach_top + 3 * ROW + 40
@@ -85,16 +85,16 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
         )?;
         bars(&canvas, x, top, kind, &figures(kind))?;
         let better = match kind {
-            Kind::Rr => "latency: left of 1 is better",
-            Kind::Crr => "rate: right of 1 is better",
+            Kind::Rr => "left of 1 is better",
+            Kind::Crr => "right of 1 is better",
         };
-        let what = format!("{}: netd over its peer", kind.name());
+        let what = format!("{}: netd over the kernel's ways", kind.name());
         heading(
             &canvas,
             x,
             ratio_top,
             &what,
-            &format!("{better}; bar: 95 % CI; red tick: target"),
+            &format!("{better}; one CPU unless it says 2; bar: 95 % CI; red tick: target"),
         )?;
         forest(&canvas, x, ratio_top, &ratios(kind))?;
     }
@@ -104,8 +104,10 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
     canvas.finish()
 }
 
+/// The ceiling has its bar; two CPUs are shown for the main comparison alone.
 fn is_shown(c: &Comparison) -> bool {
-    c.a == Variant::BridgeAgain || (c.a == Variant::Netd && c.b == c.scenario.peer())
+    let rival = c.a == Variant::Netd && c.b != Variant::Veth;
+    c.is_main() || (c.placement == Placement::One && (rival || c.is_control()))
 }
 
 /// Left and right pixel of the panel in one of the two columns.
@@ -148,13 +150,11 @@ fn heading(canvas: &Canvas, (left, _): (i32, i32), top: i32, what: &str, how: &s
     canvas.text(how, (left - NAMES, top - 17), Side::Right, SMALL)
 }
 
-/// Pixels a list of figures takes: a row for each, and one for the name of each path.
-fn group_height(figures: &[&Figure]) -> i32 {
-    let groups = Scenario::ALL
-        .iter()
-        .filter(|s| figures.iter().any(|f| f.scenario == **s))
-        .count();
-    ROW * i32::try_from(figures.len() + groups).unwrap_or(0)
+/// Pixels a list of rows takes: one for each, and one for the name of each path.
+fn rows_height(paths: impl Iterator<Item = Scenario>) -> i32 {
+    let paths: Vec<Scenario> = paths.collect();
+    let groups = Scenario::ALL.iter().filter(|s| paths.contains(s)).count();
+    ROW * i32::try_from(paths.len() + groups).unwrap_or(0)
 }
 
 fn color_of(figure: &Figure) -> RGBColor {
@@ -178,18 +178,18 @@ fn bars(canvas: &Canvas, x: (i32, i32), top: i32, kind: Kind, figures: &[&Figure
         return Ok(());
     };
     let axis = Axis::new(x, (0.0, high * 1.05));
-    axis.draw(canvas, (top, top + group_height(figures)), GRID, SMALL)?;
+    axis.draw(
+        canvas,
+        (top, top + rows_height(figures.iter().map(|f| f.scenario))),
+        GRID,
+        SMALL,
+    )?;
     let mut y = top;
     let mut path = None;
     for figure in figures {
         if path != Some(figure.scenario) {
             path = Some(figure.scenario);
-            canvas.text(
-                figure.scenario.title(),
-                (x.0 - NAMES, y + ROW / 2),
-                Side::Right,
-                BODY.bold(),
-            )?;
+            group(canvas, x.0, y, figure.scenario)?;
             y += ROW;
         }
         let middle = y + ROW / 2;
@@ -216,62 +216,66 @@ fn bars(canvas: &Canvas, x: (i32, i32), top: i32, kind: Kind, figures: &[&Figure
 /// A dot with its interval for each ratio, a line at 1, and a tick at each target.
 fn forest(canvas: &Canvas, x: (i32, i32), top: i32, ratios: &[&Comparison]) -> Result<()> {
     let ends = ratios.iter().flat_map(|c| {
-        [
-            c.ratio.low,
-            c.ratio.high,
-            c.target.map_or(1.0, super::compare::Target::limit),
-            1.0,
-        ]
+        let limit = c.target.map_or(1.0, super::compare::Target::limit);
+        [c.ratio.low, c.ratio.high, limit]
     });
     let (low, high) = ends.fold((1.0_f64, 1.0_f64), |(l, h), v| (l.min(v), h.max(v)));
     let axis = Axis::new(x, ((low - 0.03).max(0.5), (high + 0.03).min(2.0)));
-    let bottom = top + ROW * i32::try_from(ratios.len())?;
+    let bottom = top + rows_height(ratios.iter().map(|c| c.scenario));
     axis.draw(canvas, (top, bottom), GRID, SMALL)?;
     canvas.line((axis.at(1.0), top), (axis.at(1.0), bottom), GREY, 2)?;
-    for (row, c) in (0..).zip(ratios) {
-        let y = top + ROW * row;
-        let middle = y + ROW / 2;
-        let color = match c.target {
-            Some(target) if target.met(c.ratio.median) => GOOD,
-            Some(_) => BAD,
-            None => GREY,
-        };
-        let name = if c.a == Variant::BridgeAgain {
-            "bridge twice (control)"
-        } else {
-            c.scenario.title()
-        };
-        let cpus = if c.placement == Placement::One {
-            "1 CPU"
-        } else {
-            "2 CPUs"
-        };
-        canvas.text(
-            name,
-            (x.0 - NAMES, middle),
-            Side::Right,
-            Ink::new(12.0, DARK),
-        )?;
-        canvas.text(cpus, (x.0 - 8, middle), Side::Left, Ink::new(11.0, GREY))?;
-        if let Some(target) = c.target {
-            let at = axis.at(target.limit());
-            canvas.line((at, y + 2), (at, y + ROW - 2), BAD, 2)?;
+    let mut y = top;
+    let mut path = None;
+    for c in ratios {
+        if path != Some(c.scenario) {
+            path = Some(c.scenario);
+            group(canvas, x.0, y, c.scenario)?;
+            y += ROW;
         }
-        canvas.line(
-            (axis.at(c.ratio.low), middle),
-            (axis.at(c.ratio.high), middle),
-            color,
-            3,
-        )?;
-        canvas.dot((axis.at(c.ratio.median), middle), 5, color, 1.0)?;
-        canvas.text(
-            &format!("{:.3}", c.ratio.median),
-            (x.1 + 8, middle),
-            Side::Right,
-            Ink::new(13.0, color).bold(),
-        )?;
+        interval(canvas, x, y, axis, c)?;
+        y += ROW;
     }
     Ok(())
+}
+
+/// One row of the forest.
+fn interval(canvas: &Canvas, x: (i32, i32), y: i32, axis: Axis, c: &Comparison) -> Result<()> {
+    let middle = y + ROW / 2;
+    let color = match c.target {
+        Some(target) if target.met(c.ratio.median) => GOOD,
+        Some(_) => BAD,
+        None => GREY,
+    };
+    let mut name = if c.is_control() {
+        "control: bridge twice".to_owned()
+    } else {
+        format!("over {}", c.b.title())
+    };
+    if c.placement == Placement::Two {
+        name += ", 2 CPUs";
+    }
+    let ink = if c.is_main() { BODY } else { SMALL };
+    canvas.text(&name, (x.0 - 10, middle), Side::Left, ink)?;
+    if let Some(target) = c.target {
+        let at = axis.at(target.limit());
+        canvas.line((at, y + 2), (at, y + ROW - 2), BAD, 2)?;
+    }
+    let (low, high) = (axis.at(c.ratio.low), axis.at(c.ratio.high));
+    canvas.line((low, middle), (high, middle), color, 3)?;
+    canvas.dot((axis.at(c.ratio.median), middle), 5, color, 1.0)?;
+    let value = format!("{:.3}", c.ratio.median);
+    canvas.text(
+        &value,
+        (x.1 + 8, middle),
+        Side::Right,
+        Ink::new(13.0, color).bold(),
+    )
+}
+
+/// The name of a path above its rows.
+fn group(canvas: &Canvas, left: i32, y: i32, path: Scenario) -> Result<()> {
+    let at = (left - NAMES, y + ROW / 2);
+    canvas.text(path.title(), at, Side::Right, BODY.bold())
 }
 
 /// A dot for each attachment: the floor, netd's call, netd's call to traffic.

@@ -86,10 +86,8 @@ impl Report {
 
     /// Whether every target that was measured is met.
     pub fn all_met(&self) -> bool {
-        let ratios = self
-            .comparisons
-            .iter()
-            .filter_map(|c| Some(c.target?.met(c.ratio.median)));
+        let main = self.comparisons.iter().filter(|c| c.is_main());
+        let ratios = main.filter_map(|c| Some(c.target?.met(c.ratio.median)));
         let attach = self
             .attach
             .iter()

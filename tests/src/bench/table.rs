@@ -6,7 +6,6 @@ use super::attach::Attached;
 use super::compare::Target;
 use super::peers::IpVersion;
 use super::report::{ATTACH_TARGET, RSS_TARGET, Report};
-use super::scenario::Variant;
 use super::stats;
 
 /// Other CPUs busier than this while one was measured: somebody else was at work.
@@ -53,7 +52,7 @@ fn ratios(report: &Report) -> Table {
         "",
     ]);
     for c in &report.comparisons {
-        let control = c.a == Variant::BridgeAgain;
+        let control = c.is_control();
         let (target, verdict) = if control {
             (
                 "CI holds 1".to_owned(),
