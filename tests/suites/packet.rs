@@ -2,6 +2,8 @@
 
 #[path = "packet/guard.rs"]
 mod guard;
+#[path = "packet/headers.rs"]
+mod headers;
 #[path = "packet/load.rs"]
 mod load;
 #[path = "packet/masquerade.rs"]
@@ -10,6 +12,8 @@ mod masquerade;
 mod neighbour;
 #[path = "packet/published.rs"]
 mod published;
+#[path = "packet/reasons.rs"]
+mod reasons;
 #[path = "packet/route.rs"]
 mod route;
 #[path = "packet/stack.rs"]
@@ -18,3 +22,5 @@ mod stack;
 mod state;
 #[path = "packet/switch.rs"]
 mod switch;
+#[path = "packet/wire.rs"]
+mod wire;

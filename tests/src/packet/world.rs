@@ -128,12 +128,11 @@ impl World {
         sysctl("ipv6/conf/default/router_solicitations", "0");
         sysctl("ipv6/conf/default/addr_gen_mode", "1");
         sysctl("ipv6/conf/default/disable_ipv6", "1");
-        let ip = |lines| process::feed(Command::new("ip").args(["-batch", "-"]), lines);
-        ip(DEVICES).expect("the devices");
+        ip(DEVICES);
         for device in SPEAK_V6 {
             sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0");
         }
-        ip(ROUTES).expect("the routes");
+        ip(ROUTES);
         for inner in ["gwi", "gwi2"] {
             for family in ["ipv4", "ipv6"] {
                 sysctl(&format!("{family}/conf/{inner}/forwarding"), "1");
@@ -282,6 +281,24 @@ impl World {
         self.datapath.uplink_set(index, &uplink).expect("uplink");
     }
 
+    /// Makes `wan0` an uplink as well.
+    pub fn second_uplink(&mut self) {
+        let uplink = Uplink {
+            v4: [192, 0, 3, 2],
+            v6: Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 2).octets(),
+            port_min: Be16::new(PORT_MIN),
+            port_max: Be16::new(PORT_MAX),
+            mtu: MTU,
+        };
+        let index = self.index("wan0");
+        self.datapath.uplink_set(index, &uplink).expect("uplink");
+    }
+
+    /// Runs `ip` commands (without the word `ip`), one on a line.
+    pub fn ip(&self, lines: &str) {
+        ip(lines);
+    }
+
     /// Publishes `port` of the node (`on`: one address; `None`: all of a family) as `to_port` of an
     /// endpoint of network 1.
     pub fn publish(
@@ -329,6 +346,10 @@ impl World {
             .find(|pin| pin.exists())
             .expect("the map is pinned")
     }
+}
+
+fn ip(lines: &str) {
+    process::feed(Command::new("ip").args(["-batch", "-"]), lines).expect("ip takes it");
 }
 
 fn sysctl(name: &str, value: &str) {

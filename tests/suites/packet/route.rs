@@ -83,6 +83,28 @@ drop_cases! { DROPS:
         w.ep_out(&A, &packet)
     }
 
+    fn more_extension_headers_than_netd_follows_are_refused(w) => ExtHeaders {
+        let mut packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, Family::V6).to_gateway();
+        packet.extensions = vec![(60, vec![0, 1, 4, 0, 0, 0, 0]); 5];
+        w.ep_out(&A, &packet)
+    }
+
+    fn a_masqueraded_flow_cannot_move_to_another_uplink(w, family) => NotUplink {
+        let packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
+        w.ep_out(&A, &packet).redirected();
+        w.second_uplink();
+        w.ip("route add 203.0.113.0/24 via 192.0.3.1 dev wan0\n\
+              route add 2001:db8:9::/64 via 2001:db8:3::1 dev wan0");
+        w.ep_out(&A, &packet)
+    }
+
+    fn a_remote_address_that_has_become_the_nodes_ends_the_way_outside(w, family) => NoRoute {
+        let packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
+        w.ep_out(&A, &packet).redirected();
+        w.ip("addr add 203.0.113.9/32 dev lo\naddr add 2001:db8:9::9/128 dev lo");
+        w.ep_out(&A, &packet)
+    }
+
     fn a_malformed_packet_of_an_endpoint_is_refused(w, family) => BadL4 {
         let mut frame = Packet::tcp(&A, 20_100, &OUTSIDE, 80, Flags::SYN, family).to_gateway().bytes();
         frame[if family == Family::V4 { 34 } else { 54 } + 12] = 0x40;
@@ -148,6 +170,20 @@ fn networks_that_both_lift_isolation_talk() {
         let packet = Packet::udp(&C, 2, &A, 1, family).to_mac(GATEWAY2.mac);
         let wanted = packet.clone().delivered(&GATEWAY, &A);
         w.ep_out(&C, &packet).redirected().is(&wanted);
+    });
+}
+
+#[test]
+fn a_new_flow_leaves_by_the_uplink_of_its_route_with_that_uplinks_address() {
+    World::both(|w, family| {
+        w.second_uplink();
+        let packet = to(family, [198, 18, 0, 9], "2001:db8:1800::9");
+        let mut wanted = packet.clone().hop();
+        wanted.src = match family {
+            Family::V4 => Ipv4Addr::new(192, 0, 3, 2).into(),
+            Family::V6 => "2001:db8:3::2".parse::<Ipv6Addr>().unwrap().into(),
+        };
+        w.ep_out(&A, &packet).redirected().is(&wanted);
     });
 }
 
