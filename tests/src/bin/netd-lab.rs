@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -182,9 +183,9 @@ fn run_on_host(mode: AttachMode, netd: Option<PathBuf>) -> Result<bool> {
     println!(
         "netd runs on this machine itself; Ctrl-C stops the daemon, `netd cleanup` removes every trace."
     );
-    let status = Command::new(&netd)
+    // In this process's place: signals and exit status are the daemon's own.
+    let error = Command::new(&netd)
         .args(["daemon", "--attach-mode", mode.name()])
-        .status()
-        .with_context(|| format!("cannot run {}", netd.display()))?;
-    Ok(status.success())
+        .exec();
+    Err(error).with_context(|| format!("cannot run {}", netd.display()))
 }

@@ -97,19 +97,19 @@ fn build(lab: Lab) -> Result<Scene> {
 }
 
 fn keep(scene: Scene) {
-    let socket = scene.lab.node.socket().display().to_string();
+    let node = &scene.lab.node;
+    let netd = node.netd_command(&[]).get_program().display().to_string();
+    let netd = format!("{netd} --socket {}", node.socket().display());
     println!("\nThe lab stays up. Enter it:");
-    for host in [&scene.lab.outside, &*scene.lab.node]
+    let hosts = [&scene.lab.outside, &**node];
+    for host in hosts
         .into_iter()
         .chain(scene.endpoints.iter().map(|e| &**e))
     {
-        println!(
-            "  nsenter --net={} sh    # {}",
-            host.ns.path().display(),
-            host.name
-        );
+        let path = host.ns.path().display().to_string();
+        println!("  nsenter --net={path} sh");
     }
-    println!("Ask its netd:\n  netd --socket {socket} endpoint ls\n  netd --socket {socket} stats");
+    println!("Ask its netd:\n  {netd} endpoint ls\n  {netd} stats");
     println!("Remove it:\n  cargo xtask clean --all    # or: netd-lab clean --all");
     scene.lab.keep();
 }

@@ -67,7 +67,7 @@ fn claim(claim: &'static str, found: &str, result: Result<()>) -> NodeLine {
 /// A program hooked behind netd's on the uplink must see the node's own packets, both ways.
 fn foreign(scene: &Scene, attach_mode: &str) -> NodeLine {
     const PINGS: u64 = 10;
-    let claim = "a foreign program on the uplink sees every node packet";
+    let claim = "foreign programs on the uplink see every node packet";
     let lab = &scene.lab;
     let hook = if attach_mode == "tcx" {
         ForeignHook::Tcx
@@ -94,9 +94,7 @@ fn foreign(scene: &Scene, attach_mode: &str) -> NodeLine {
             rx >= PINGS && tx >= PINGS,
             "of {PINGS} pings it saw {tx} go and {rx} answered"
         );
-        Ok(format!(
-            "{PINGS} pings: it saw {tx} packets go and {rx} come"
-        ))
+        Ok(format!("{PINGS} pings: {tx} seen going, {rx} coming"))
     };
     match count() {
         Ok(found) => NodeLine {

@@ -21,6 +21,14 @@ fn new_table(header: &[&str], plain: bool) -> Table {
     table
 }
 
+/// The table with one blank between columns.
+fn narrow(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
+    format!("{table}\n")
+}
+
 fn verdict(works: bool) -> Cell {
     if works {
         Cell::new("works").fg(Color::Green)
@@ -45,7 +53,7 @@ pub(super) fn table(lines: &[Line], plain: bool) -> String {
             Cell::new(line.seen.map_or_else(|| "-".to_owned(), |s| s.to_string())),
         ]);
     }
-    let mut text = format!("{table}\n");
+    let mut text = narrow(table);
     for line in lines {
         if let Some(why) = &line.failure {
             text += &format!(
@@ -67,5 +75,5 @@ pub(super) fn node_table(lines: &[NodeLine], plain: bool) -> String {
             verdict(line.holds),
         ]);
     }
-    format!("{table}\n")
+    narrow(table)
 }

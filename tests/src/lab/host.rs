@@ -1,11 +1,14 @@
 //! A host of the lab: a namespace with a device and addresses, and the commands and sockets in it.
 
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{
@@ -138,8 +141,9 @@ impl Host {
     /// A TCP listener of this process, on this host.
     pub fn tcp_listen(&self, addr: impl Into<IpAddr>, port: u16) -> Result<TcpListener> {
         let addr = SocketAddr::new(addr.into(), port);
-        self.ns
-            .enter(|| TcpListener::bind(addr).with_context(|| self.at("listen on TCP", addr)))
+        self.ns.enter(|| {
+            bound(|| TcpListener::bind(addr)).with_context(|| self.at("listen on TCP", addr))
+        })
     }
 
     /// A TCP connection of this process, from this host.
@@ -185,7 +189,8 @@ impl Host {
     pub fn udp_bind(&self, addr: impl Into<IpAddr>, port: u16) -> Result<UdpSocket> {
         let addr = SocketAddr::new(addr.into(), port);
         self.ns.enter(|| {
-            let socket = UdpSocket::bind(addr).with_context(|| self.at("bind UDP", addr))?;
+            let socket =
+                bound(|| UdpSocket::bind(addr)).with_context(|| self.at("bind UDP", addr))?;
             socket.set_read_timeout(Some(PATIENCE))?;
             Ok(socket)
         })
@@ -200,5 +205,19 @@ impl Host {
 
     fn at(&self, what: &str, addr: SocketAddr) -> String {
         format!("{} cannot {what} {addr}", self.name)
+    }
+}
+
+/// Binds, and tries again for a moment while the port is in use: a process that another thread is
+/// just starting holds a copy of every socket, closed ones too, until it executes its program.
+fn bound<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match bind() {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
     }
 }
