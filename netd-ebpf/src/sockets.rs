@@ -4,7 +4,6 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
-use netd_common::addr::Addr;
 use netd_common::maps::{Publish, PublishKey};
 use netd_common::tuple::Tuple;
 use netd_common::wire::L4;
@@ -12,6 +11,7 @@ use netd_common::wire::L4;
 use crate::family::Net;
 use crate::maps::PUBLISH;
 use crate::skb::Skb;
+use crate::work;
 
 /// `bpf_sock.state` of a listening TCP socket.
 const TCP_LISTEN: u32 = 10;
@@ -35,7 +35,27 @@ pub fn held<A: Net>(skb: Skb, l4: L4, reply: &Tuple<A>, own: bool) -> bool {
         L4::Tcp(_) | L4::Udp => {}
         L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return false,
     }
-    published(reply).is_some() || (!own && owner(skb, l4, reply) != Owner::Nobody)
+    taken_by_publish(reply) || (!own && owner(skb, l4, reply) != Owner::Nobody)
+}
+
+/// As [`published`], with the key in the work value: the search for a port is deep in a call chain.
+#[inline(always)]
+fn taken_by_publish<A: Net>(t: &Tuple<A>) -> bool {
+    let Ok(work) = work::get::<A>() else {
+        return false;
+    };
+    let key = &mut work.publish;
+    key.addr = t.dst.to_16();
+    key.port = t.dport;
+    key.proto = t.proto;
+    key.pad = 0;
+    // SAFETY: a map value stays readable for the run of the program.
+    if unsafe { PUBLISH.get(&*key) }.is_some() {
+        return true;
+    }
+    key.addr = A::ZERO.to_16();
+    // SAFETY: as above.
+    unsafe { PUBLISH.get(&*key) }.is_some()
 }
 
 /// Who would get a packet with a tuple on the node.
@@ -52,17 +72,19 @@ pub enum Owner {
 /// Finds the node's socket for an incoming packet with tuple `t`.
 #[inline(always)]
 pub fn owner<A: Net>(skb: Skb, l4: L4, t: &Tuple<A>) -> Owner {
-    let mut key = Key::<A> {
-        src: t.src,
-        dst: t.dst,
-        sport: t.sport.0,
-        dport: t.dport.0,
+    let Ok(work) = work::get::<A>() else {
+        return Owner::Nobody;
     };
-    let tuple = (&raw mut key).cast::<bpf_sock_tuple>();
+    // Field by field: as a whole it would be made on the stack first.
+    work.socket.src = t.src;
+    work.socket.dst = t.dst;
+    work.socket.sport = t.sport.0;
+    work.socket.dport = t.dport.0;
+    let tuple = (&raw mut work.socket).cast::<bpf_sock_tuple>();
     let size = size_of::<Key<A>>() as u32;
     let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
     let tcp = matches!(l4, L4::Tcp(_));
-    // SAFETY: `raw` is the program's context; `key` has the layout of `bpf_sock_tuple` for its family.
+    // SAFETY: `raw` is the program's context; `socket` has the layout of `bpf_sock_tuple` for its family.
     let sock: *mut bpf_sock = unsafe {
         if tcp {
             bpf_skc_lookup_tcp(skb.raw().cast(), tuple, size, netns, 0)
@@ -92,7 +114,7 @@ pub fn owner<A: Net>(skb: Skb, l4: L4, t: &Tuple<A>) -> Owner {
 
 /// `bpf_sock_tuple` for one family.
 #[repr(C)]
-struct Key<A: Addr> {
+pub struct Key<A> {
     src: A,
     dst: A,
     sport: [u8; 2],

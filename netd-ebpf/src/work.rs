@@ -6,7 +6,7 @@ use core::mem::zeroed;
 
 use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
 use netd_common::addr::{Mac, V6};
-use netd_common::maps::Flow;
+use netd_common::maps::{Flow, PublishKey};
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
 use netd_common::wire::nd::ADVERT_LEN;
@@ -16,6 +16,7 @@ use crate::L3;
 use crate::family::Net;
 use crate::flows::{Hop, Wish};
 use crate::skb::Skb;
+use crate::sockets::Key;
 
 /// Value of `WORK4` and `WORK6`.
 #[repr(C)]
@@ -32,6 +33,10 @@ pub struct Work<A> {
     pub to: Tuple<A>,
     /// Its reverse, the key of the replies.
     pub key: Tuple<A>,
+    /// The published port that is looked for.
+    pub publish: PublishKey,
+    /// The node's socket that is looked for: not on the stack, the search is deep in a call chain.
+    pub socket: Key<A>,
     /// Where the search for a free port starts.
     pub random: u32,
     /// How it ended.
