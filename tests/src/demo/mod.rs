@@ -44,12 +44,13 @@ pub fn run(options: &Options) -> Result<bool> {
     let scene = build(builder.build()?)?;
     let status: netd_api::Status = scene.lab.node.netd_json(&["status"])?;
     println!(
-        "netd {} on Linux {}: a node with three endpoints on network {:?}, hooks by {}, XDP {}\n",
+        "netd {} on Linux {}: hooks by {}, XDP {}\n\
+         A node with three endpoints on network {}, and a host outside. a publishes a port.\n",
         status.version,
         status.kernel,
-        scene.network.name,
         status.attach_mode,
         status.uplinks.first().map_or("off", |u| u.xdp.as_str()),
+        scene.network.name,
     );
     let lines = checks::run(&scene);
     println!("{}", show::table(&lines, options.plain));
