@@ -11,7 +11,7 @@
 //! | [`reason`] | hooks and drop reasons |
 //! | [`wire`] | bytes -> checked headers |
 //! | [`checksum`] | one's complement updates (RFC 1624) |
-//! | [`tuple`] | flow keys and their reversal |
+//! | [`mod@tuple`] | flow keys and their reversal |
 //! | [`nat`] | port choice and the rewrite plan |
 //! | [`flow`] | flow life: TCP state, time-outs, expiry |
 //! | [`guard`] | what an endpoint may send |

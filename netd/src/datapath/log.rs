@@ -62,7 +62,11 @@ fn named(text: &str) -> String {
             _ => None,
         }
     };
-    let named: Vec<&str> = words.iter().enumerate().map(|(i, w)| name(i).unwrap_or(w)).collect();
+    let named: Vec<&str> = words
+        .iter()
+        .enumerate()
+        .map(|(i, w)| name(i).unwrap_or(w))
+        .collect();
     named.join(" ")
 }
 
@@ -72,7 +76,10 @@ mod tests {
 
     #[test]
     fn codes_get_their_names() {
-        assert_eq!(named("drop: hook 0 reason 7"), "drop: hook ep_out reason spoofed_ip");
+        assert_eq!(
+            named("drop: hook 0 reason 7"),
+            "drop: hook ep_out reason spoofed_ip"
+        );
         assert_eq!(named("drop: hook 99 reason 0"), "drop: hook 99 reason 0");
         assert_eq!(named("reason"), "reason");
     }

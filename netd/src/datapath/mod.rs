@@ -41,6 +41,9 @@ use self::flows::FlowTable;
 use self::load::Pins;
 use self::table::{Raw, Table};
 
+/// One counter: hook, reason (`None`: passed), packets, bytes.
+pub type Counted = (Hook, Option<DropReason>, u64, u64);
+
 /// The loaded programs, their maps and their hooks. All of it is pinned: dropping this value leaves
 /// the data path running.
 pub struct Datapath {
@@ -186,8 +189,8 @@ impl Datapath {
             .collect())
     }
 
-    /// Counters that are not zero: (hook, `None` = passed, packets, bytes).
-    pub fn stats(&self) -> Result<Vec<(Hook, Option<DropReason>, u64, u64)>> {
+    /// Counters that are not zero.
+    pub fn stats(&self) -> Result<Vec<Counted>> {
         let reasons = || std::iter::once(None).chain(DropReason::ALL.iter().copied().map(Some));
         let mut lines = Vec::new();
         for hook in Hook::ALL {

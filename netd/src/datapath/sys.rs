@@ -15,8 +15,8 @@ const CHUNK: usize = 4096;
 #[repr(C)]
 #[derive(Default)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    cursor_in: u64,
+    cursor_out: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -35,12 +35,12 @@ pub fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
     let mut first = true;
     loop {
         let mut attr = Batch {
-            in_batch: if first { 0 } else { (&raw const cursor) as u64 },
-            out_batch: (&raw mut next) as u64,
+            cursor_in: if first { 0 } else { (&raw const cursor) as u64 },
+            cursor_out: (&raw mut next) as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: keys.len() as u32,
-            map_fd: map.as_raw_fd() as u32,
+            map_fd: map.as_raw_fd().cast_unsigned(),
             ..Batch::default()
         };
         // SAFETY: `attr` is a `bpf_attr` of the size given; its pointers are to live buffers of

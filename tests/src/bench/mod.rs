@@ -1,9 +1,9 @@
 //! `netd-lab bench`: netd beside the kernel's own ways, in one run, on one machine.
 //!
-//! The method is in `docs/bench.md`. [`load`] is the load generator and [`worker`] the processes it
-//! runs in; [`peers`] and [`node`] build what is compared; [`schedule`] interleaves the cells;
-//! [`attach`] measures attaching; [`stats`] and [`compare`] turn cells into ratios; [`report`] keeps
-//! them, [`table`] and [`plot`] show them.
+//! The method is in `docs/bench.md`. `load` is the load generator and `worker` the processes it
+//! runs in; `peers` and `node` build what is compared; `schedule` interleaves the cells;
+//! `attach` measures attaching; `stats` and `compare` turn cells into ratios; `report` keeps
+//! them, `table` and `plot` show them.
 
 mod attach;
 mod canvas;
