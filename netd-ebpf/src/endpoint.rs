@@ -27,7 +27,7 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
         ethertype::IPV4 => Ok(ip::<V4>(skb, port)),
         ethertype::IPV6 => match neighbour::nd(skb, port) {
             Verdict::OPEN => Ok(ip::<V6>(skb, port)),
-            Verdict::ASKED => Ok(neighbour::advertise(skb)),
+            Verdict::ASKED => Ok(neighbour::advertise(skb, port)),
             decided => Ok(decided),
         },
         ethertype::ARP => match neighbour::arp(skb, port) {

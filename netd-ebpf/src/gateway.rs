@@ -21,7 +21,7 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
     let answer = match eth.ethertype {
         ethertype::ARP => neighbour::arp(skb, port),
         ethertype::IPV6 if is_group(eth.dst) => match neighbour::nd(skb, port) {
-            Verdict::ASKED => neighbour::advertise(skb),
+            Verdict::ASKED => neighbour::advertise(skb, port),
             decided => decided,
         },
         _ => Verdict::OPEN,

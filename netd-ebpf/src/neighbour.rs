@@ -35,7 +35,7 @@ fn arp_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
         return Ok(Verdict::OPEN);
     };
     skb.store(0, &arp.answer(host.mac))?;
-    Ok(back(skb))
+    Ok(back(skb, port))
 }
 
 /// An IPv6 packet from a switch port. [`Verdict::OPEN`]: it is no question, or nobody here knows.
@@ -83,12 +83,12 @@ fn nd_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
 /// Turns the solicitation that [`nd`] has read into its answer. It stands beside [`nd`], not in it:
 /// kernels before 6.8 round each frame up to 32 bytes and count all of a call chain.
 #[inline(never)]
-pub fn advertise(skb: Skb) -> Verdict {
-    Verdict::of(advertise_inner(skb))
+pub fn advertise(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(advertise_inner(skb, port))
 }
 
 #[inline(always)]
-fn advertise_inner(skb: Skb) -> Result<Verdict, DropReason> {
+fn advertise_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let work = work::get::<V6>()?;
     let Answer {
         target,
@@ -99,7 +99,7 @@ fn advertise_inner(skb: Skb) -> Result<Verdict, DropReason> {
     skb.resize(ADVERT_LEN)?;
     work.frame = advertisement(asker, work.packet.ip.src, *target, *mac, *router != 0);
     skb.store(0, &work.frame)?;
-    Ok(back(skb))
+    Ok(back(skb, port))
 }
 
 /// Refuses an address that is neither the port's first nor, by `HOST4`/`HOST6`, another of its own.
@@ -131,9 +131,14 @@ fn known<A: Net>(port: &Port, target: A, asker: A) -> Option<&'static HostEntry>
         .then_some(host)
 }
 
-/// Out of the device it came in on.
+/// Back to the one who asked. To an endpoint straight, not through the device's queue: a device that
+/// has just come up throws away what it is given until the kernel has activated its queue.
 #[inline(always)]
-fn back(skb: Skb) -> Verdict {
+fn back(skb: Skb, port: &Port) -> Verdict {
+    if port.endpoint != 0 {
+        return Verdict::redirect(skb.peer(skb.ifindex()));
+    }
+    // The gateway's other end is in this namespace, where a peer redirect does not go.
     skb.set_mark(SENT_BY_NETD);
     Verdict::redirect(send(skb.ifindex()))
 }
