@@ -102,7 +102,9 @@ impl Host {
         let answer = "SYSTEM:read q; echo $SOCAT_PEERADDR $SOCAT_PEERPORT $q";
         let mut command = self.command("socat");
         command
-            .args([listen.as_str(), answer])
+            // Left alone, socat gives the shell half a second after a UDP question: too little on a
+            // loaded or emulated machine.
+            .args(["-t", "10", listen.as_str(), answer])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
