@@ -124,6 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn a_carry_that_folding_makes_is_folded_too() {
+        // 0xffff + 0xffff + 1 = 0x1ffff, folded once 0x10000, folded twice 1.
+        let [low, high] = 1u16.to_ne_bytes();
+        let delta = Delta::new().add([0xff, 0xff]).add([0xff, 0xff, low, high]);
+        assert_eq!(delta.wsum(), 1);
+        let words = [[0xff, 0xff], [0xff, 0xff], [low, high]];
+        assert_eq!(of(words.as_flattened()), (!1u16).to_ne_bytes());
+    }
+
+    #[test]
     fn both_zeros_are_the_same() {
         assert!(same([0, 0], [0xff, 0xff]) && same([0xff, 0xff], [0, 0]) && same([1, 2], [1, 2]));
         assert!(!same([0, 0], [0, 1]) && !same([0xff, 0xfe], [0xff, 0xff]));

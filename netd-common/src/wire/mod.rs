@@ -36,3 +36,20 @@ impl Window for [u8] {
 
 #[cfg(doc)]
 use crate::reason::DropReason;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_where_its_bytes_end() {
+        let bytes: &[u8] = &[1, 2, 3];
+        assert_eq!(Window::len(bytes), 3);
+        assert!(!Window::is_empty(bytes));
+        assert!(Window::is_empty(&[][..]));
+        assert_eq!(bytes.load::<2>(1), Some([2, 3]));
+        assert_eq!(bytes.load::<2>(2), None);
+        assert_eq!(bytes.load::<0>(3), Some([]));
+        assert_eq!(bytes.load::<1>(9), None);
+    }
+}
