@@ -40,6 +40,11 @@ impl Kernel {
         numbers(self.version.strip_suffix(SUFFIX).unwrap_or(&self.version))
     }
 
+    /// Whether the kernel is of the oldest series that netd supports.
+    pub fn is_oldest(&self) -> bool {
+        self.numbers().starts_with(&OLDEST_SERIES)
+    }
+
     /// Whether the kernel is at least `major.minor`.
     pub fn at_least(&self, major: u64, minor: u64) -> bool {
         self.numbers().as_slice() >= [major, minor].as_slice()

@@ -8,7 +8,7 @@ use super::kernel::{Kernel, Tree};
 use crate::{exec, progress, workspace};
 
 /// A guest that is not done by then never will be.
-const LIMIT: &str = "900";
+const LIMIT: &str = "1500";
 
 /// Boots, waits until the guest powers off, and returns its serial log. The log stays in
 /// `target/vm/VERSION.log`.
