@@ -141,7 +141,7 @@ fn published(scene: &Scene, v6: bool) -> Vec<Line> {
         .collect()
 }
 
-fn line(pair: &Pair<'_>, to: String, tool: &'static str, result: Result<IpAddr>) -> Line {
+fn line(pair: &Pair<'_>, to: &str, tool: &'static str, result: Result<IpAddr>) -> Line {
     let checked = result.and_then(|seen| {
         ensure!(
             seen == pair.source,
@@ -172,7 +172,7 @@ fn ping(pair: &Pair<'_>) -> Line {
             (packet.dst == pair.to && packet.is_echo_request()).then_some(packet.src)
         })
     };
-    line(pair, pair.to.to_string(), "ping", asked())
+    line(pair, &pair.to.to_string(), "ping", asked())
 }
 
 /// The device of the server that gets the echo request.
@@ -210,7 +210,7 @@ fn ask(pair: &Pair<'_>, proto: Proto, serve: u16, port: u16) -> Line {
     };
     line(
         pair,
-        SocketAddr::new(pair.to, port).to_string(),
+        &SocketAddr::new(pair.to, port).to_string(),
         tool,
         asked(),
     )

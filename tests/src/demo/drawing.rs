@@ -113,12 +113,12 @@ pub(super) fn draw(scene: &Scene) -> Result<String> {
         ""
     ));
     content.push(String::new());
-    let row: String = scene
+    let cells: Vec<String> = scene
         .endpoints
         .iter()
         .map(|e| format!("{:<1$}", e.info.device, SMALL + 1))
         .collect();
-    content.push(row);
+    content.push(cells.concat());
     let taps: Vec<usize> = (0..scene.endpoints.len())
         .map(|i| i * (SMALL + 1) + 4)
         .collect();

@@ -56,8 +56,8 @@ pub(super) fn table(lines: &[Line], plain: bool) -> String {
     let mut text = narrow(table);
     for line in lines {
         if let Some(why) = &line.failure {
-            text += &format!(
-                "FAILED {}, {} to {}, {}: {why}\n",
+            text = format!(
+                "{text}FAILED {}, {} to {}, {}: {why}\n",
                 line.what, line.from, line.to, line.tool
             );
         }

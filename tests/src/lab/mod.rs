@@ -114,7 +114,7 @@ impl Builder {
     /// Content of the daemon's configuration file.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
-        self.daemon.config = toml.to_owned();
+        toml.clone_into(&mut self.daemon.config);
         self
     }
 

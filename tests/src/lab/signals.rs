@@ -43,7 +43,7 @@ pub fn wait_forever() -> ! {
 }
 
 extern "C" fn handler(signal: libc::c_int) {
-    let byte = signal as u8;
+    let byte = signal.to_ne_bytes()[0]; // a signal's number is below 65
     // SAFETY: write(2) of one byte: async-signal-safe. The descriptor is open for ever.
     unsafe { libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
 }

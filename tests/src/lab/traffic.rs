@@ -165,7 +165,7 @@ impl Host {
             Proto::Udp => format!("UDP{family}:{to}"),
         };
         if let Some(port) = port {
-            address += &format!(",sourceport={port},reuseaddr");
+            address = format!("{address},sourceport={port},reuseaddr");
         }
         let question = "netd";
         let answer = process::ask(
