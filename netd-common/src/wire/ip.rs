@@ -129,7 +129,7 @@ impl Family for V6 {
             dst,
             proto: h[6],
             ttl: h[7],
-            tos: (h[0] << 4) | (h[1] >> 4),
+            tos: (u16::from_be_bytes([h[0], h[1]]) >> 4) as u8,
             l4: (l3 + V6_LEN) as u16,
             end: end as u32,
             fragment: false,

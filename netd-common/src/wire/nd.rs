@@ -110,8 +110,13 @@ pub fn advertisement(
     } else {
         ([0x33, 0x33, 0, 0, 0, 1], all_nodes)
     };
-    let router_bit = if router { 0x80 } else { 0 };
-    let solicited_bit = if solicited { 0x40 } else { 0 };
+    // Router, solicited, override (RFC 4861 section 4.4); the last one always.
+    let flags = match (router, solicited) {
+        (true, true) => 0xe0,
+        (true, false) => 0xa0,
+        (false, true) => 0x60,
+        (false, false) => 0x20,
+    };
 
     let mut f = [0u8; ADVERT_LEN];
     put(
@@ -127,20 +132,7 @@ pub fn advertisement(
     put(&mut f, 14, [0x60, 0, 0, 0, 0, 32, proto::ICMPV6, 255]);
     put(&mut f, 22, target);
     put(&mut f, 38, dst);
-    put(
-        &mut f,
-        54,
-        [
-            kind::ADVERTISEMENT,
-            0,
-            0,
-            0,
-            router_bit | solicited_bit | 0x20,
-            0,
-            0,
-            0,
-        ],
-    );
+    put(&mut f, 54, [kind::ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0]);
     put(&mut f, 62, target);
     put(&mut f, 78, [2, 1]);
     put(&mut f, 80, mac);
@@ -150,7 +142,7 @@ pub fn advertisement(
         .add(target)
         .add(dst)
         .add([0, 32, 0, proto::ICMPV6])
-        .add([kind::ADVERTISEMENT, 0, router_bit | solicited_bit | 0x20, 0])
+        .add([kind::ADVERTISEMENT, 0, flags, 0])
         .add(target)
         .add([2, 1])
         .add(mac);
