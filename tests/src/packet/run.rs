@@ -251,8 +251,9 @@ impl Outcome {
 
 /// Bytes in lines of 16, so that a difference can be seen.
 fn hex(bytes: &[u8]) -> Vec<String> {
-    bytes
-        .chunks(16)
-        .map(|line| line.iter().map(|b| format!("{b:02x} ")).collect())
-        .collect()
+    let line = |line: &[u8]| {
+        let bytes: Vec<String> = line.iter().map(|b| format!("{b:02x}")).collect();
+        bytes.join(" ")
+    };
+    bytes.chunks(16).map(line).collect()
 }

@@ -97,7 +97,7 @@ fn every_payload_length_keeps_its_checksum_right() {
         for kind in Kind::ALL {
             for length in (0..20).chain([511, 512, 1_399, 1_400]) {
                 let mut first = Packet::first(kind, &A, 20_100, &OUTSIDE, 80, family).to_gateway();
-                first.payload = (0..length).map(|i| (i * 37 + 11) as u8).collect();
+                first.payload = (0..length).map(|i: u32| (i * 37 + 11) as u8).collect();
                 let wanted = first.clone().hop().from_uplink(20_100);
                 w.ep_out(&A, &first).redirected().is(&wanted);
             }

@@ -93,15 +93,20 @@ drop_cases! { DROPS:
         let packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
         w.ep_out(&A, &packet).redirected();
         w.second_uplink();
-        w.ip("route add 203.0.113.0/24 via 192.0.3.1 dev wan0\n\
-              route add 2001:db8:9::/64 via 2001:db8:3::1 dev wan0");
+        w.ip(match family {
+            Family::V4 => "route add 203.0.113.0/24 via 192.0.3.1 dev wan0",
+            Family::V6 => "route add 2001:db8:9::/64 via 2001:db8:3::1 dev wan0",
+        });
         w.ep_out(&A, &packet)
     }
 
     fn a_remote_address_that_has_become_the_nodes_ends_the_way_outside(w, family) => NoRoute {
         let packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
         w.ep_out(&A, &packet).redirected();
-        w.ip("addr add 203.0.113.9/32 dev lo\naddr add 2001:db8:9::9/128 dev lo");
+        w.ip(match family {
+            Family::V4 => "addr add 203.0.113.9/32 dev lo",
+            Family::V6 => "addr add 2001:db8:9::9/128 dev lo",
+        });
         w.ep_out(&A, &packet)
     }
 
