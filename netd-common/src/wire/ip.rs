@@ -352,6 +352,17 @@ mod tests {
     }
 
     #[test]
+    fn v6_headers_behind_a_first_fragments_header_are_walked() {
+        // Offset 0, more to come; then destination options whose padding looks like an offset.
+        let both = [60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0];
+        let ip = V6::parse(&v6(44, &both)[..], 14).unwrap();
+        assert_eq!((ip.fragment, ip.proto, ip.l4), (true, 17, 70));
+        let padded = [60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0];
+        let ip = V6::parse(&v6(60, &padded)[..], 14).unwrap();
+        assert_eq!((ip.fragment, ip.proto, ip.l4), (false, 17, 70));
+    }
+
+    #[test]
     fn v6_malformed_headers_are_refused_by_reason() {
         let mut f = v6(17, &[0; 8]);
         f[14] = 0x40;

@@ -185,6 +185,7 @@ mod tests {
         );
         assert_eq!(p.l4.checksum(), Some(6));
         assert!(parse(&packet(17, &udp(8, 12))).is_ok());
+        assert!(parse(&packet(17, &udp(8, 8))).is_ok(), "no payload");
         assert!(parse(&packet(17, &udp(0, 12))).is_ok());
         assert_eq!(parse(&packet(17, &udp(7, 12))), Err(DropReason::BadL4));
         assert_eq!(parse(&packet(17, &udp(1, 12))), Err(DropReason::BadL4));
