@@ -19,8 +19,8 @@ use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
-use super::hosts::{A, B, C, Family, GATEWAY, GATEWAY2, Host, NODE, PORT_MAX, PORT_MIN};
-use crate::lab::process;
+use super::hosts::{A, B, C, Family, GATEWAY, GATEWAY2, Host, NODE, NODE_TWO, PORT_MAX, PORT_MIN};
+use crate::lab::{process, wait};
 
 /// MTU of the uplink and of the networks.
 const MTU: u32 = 1500;
@@ -133,6 +133,17 @@ impl World {
             sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0");
         }
         ip(ROUTES);
+        // The kernel makes an address local a moment after it was given.
+        wait::until("the node's addresses to be local", || {
+            let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
+            let is_local = |host: &Host| {
+                let row = format!("{:032x} 80 ", u128::from(host.v6));
+                routes.lines().any(|line| line.starts_with(&row))
+            };
+            let all = [NODE, NODE_TWO, GATEWAY, GATEWAY2].iter().all(is_local);
+            Ok(all.then_some(()))
+        })
+        .expect("addresses");
         for inner in ["gwi", "gwi2"] {
             for family in ["ipv4", "ipv6"] {
                 sysctl(&format!("{family}/conf/{inner}/forwarding"), "1");

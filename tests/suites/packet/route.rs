@@ -104,8 +104,8 @@ drop_cases! { DROPS:
         let packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
         w.ep_out(&A, &packet).redirected();
         w.ip(match family {
-            Family::V4 => "addr add 203.0.113.9/32 dev lo",
-            Family::V6 => "addr add 2001:db8:9::9/128 dev lo",
+            Family::V4 => "route add local 203.0.113.9/32 dev lo table local",
+            Family::V6 => "route add local 2001:db8:9::9/128 dev lo table local",
         });
         w.ep_out(&A, &packet)
     }
