@@ -128,7 +128,7 @@ fn clean(all: bool) -> Result<bool> {
 }
 
 fn run_in_lab(mode: AttachMode, netd: Option<PathBuf>) -> Result<bool> {
-    let mut builder = Lab::builder("run").attach_mode(mode);
+    let mut builder = Lab::builder("run").quiet().attach_mode(mode);
     if let Some(netd) = netd {
         builder = builder.netd(netd);
     }

@@ -37,7 +37,9 @@ struct Scene {
 
 /// Runs the demo; true if every line worked.
 pub fn run(options: &Options) -> Result<bool> {
-    let mut builder = Lab::builder("demo").attach_mode(options.attach_mode);
+    let mut builder = Lab::builder("demo")
+        .quiet()
+        .attach_mode(options.attach_mode);
     if let Some(netd) = &options.netd {
         builder = builder.netd(netd.clone());
     }

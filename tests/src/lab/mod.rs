@@ -42,6 +42,7 @@ pub struct Builder {
     name: String,
     daemon: DaemonOptions,
     start: bool,
+    quiet: bool,
 }
 
 /// A running lab.
@@ -56,6 +57,7 @@ pub struct Lab {
     id: LabId,
     before: Untouched,
     keep: bool,
+    quiet: bool,
 }
 
 /// A network of the node.
@@ -132,6 +134,13 @@ impl Builder {
         self
     }
 
+    /// Says nothing about the lab when it is dropped; a test's harness hides it, a program shows it.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
     /// Builds the lab.
     pub fn build(mut self) -> Result<Lab> {
         if self.start && self.daemon.netd.as_os_str().is_empty() {
@@ -151,6 +160,7 @@ impl Builder {
                 id: id.clone(),
                 before,
                 keep: false,
+                quiet: self.quiet,
             })
         });
         if built.is_err() {
@@ -175,6 +185,7 @@ impl Lab {
             name: name.to_owned(),
             daemon,
             start: true,
+            quiet: false,
         }
     }
 
@@ -345,38 +356,40 @@ pub fn kernel_at_least(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
+impl Lab {
+    /// What explains a failure: the daemon's log, and what was dropped and why.
+    fn explain(&self) -> String {
+        let stats = self.node.netd_ok(&["stats"]).unwrap_or_default();
+        let drops: Vec<&str> = stats.lines().filter(|l| l.contains(" drop ")).collect();
+        format!(
+            "--- lab {} ({}): log of netd ---\n{}--- dropped ---\n{}\n---",
+            self.id,
+            self.name,
+            self.node.log(),
+            drops.join("\n")
+        )
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         if self.keep {
             return;
         }
+        // A test that fails by an error has not failed yet: the harness shows this when it has.
+        if !self.quiet && self.node.socket().exists() {
+            println!("{}", self.explain());
+        }
         let verdict = if thread::panicking() {
-            eprintln!(
-                "--- log of netd in lab {} ({}) ---\n{}---",
-                self.id,
-                self.name,
-                self.node.log()
-            );
             Ok(())
         } else {
             self.before.check(&self.node)
         };
         let removed = cleanup::remove(&self.id);
         signals::forget(&self.id);
-        if thread::panicking() {
-            if let Err(e) = removed {
-                eprintln!("lab {}: {e:#}", self.id);
-            }
-            return;
-        }
         if let Err(e) = verdict.and(removed) {
-            eprintln!(
-                "--- log of netd in lab {} ({}) ---\n{}---",
-                self.id,
-                self.name,
-                self.node.log()
-            );
-            panic!("lab {}: {e:#}", self.name);
+            assert!(thread::panicking(), "lab {}: {e:#}", self.name);
+            eprintln!("lab {}: {e:#}", self.id);
         }
     }
 }
