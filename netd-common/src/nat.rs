@@ -34,8 +34,9 @@ impl PortRange {
 }
 
 /// The `attempt`-th outside port for a flow whose own is `orig`: its own where the range allows it,
-/// then a random one, then those that follow, wrapping at the end of the range. `random` stays the
-/// same over the attempts of one flow.
+/// then ports spread evenly over the range from a random start, wrapping at its end: clients take
+/// ports in runs, and a search among neighbours would end in such a run. `random` stays the same over
+/// the attempts of one flow.
 #[inline(always)]
 pub const fn candidate(orig: u16, attempt: u32, random: u32, range: PortRange) -> u16 {
     if attempt == 0 && range.has(orig) {
@@ -44,7 +45,9 @@ pub const fn candidate(orig: u16, attempt: u32, random: u32, range: PortRange) -
     let size = (range.max as u32).saturating_sub(range.min as u32) + 1;
     // Multiply-shift: `random` of 32 bits scaled to 0..size without a division.
     let start = ((random as u64 * size as u64) >> 32) as u32;
-    let at = (start + attempt) % size;
+    let even = size / TRIES;
+    let step = if even == 0 { 1 } else { even };
+    let at = (start + attempt * step) % size;
     range.min.wrapping_add(at as u16)
 }
 
@@ -126,7 +129,18 @@ mod tests {
     }
 
     #[test]
-    fn later_attempts_walk_from_a_random_start_and_wrap() {
+    fn a_run_of_taken_ports_meets_one_attempt_at_most() {
+        for random in (0..=u32::MAX).step_by(1 << 20) {
+            let tried: Vec<u16> = (1..TRIES).map(|n| candidate(1, n, random, R)).collect();
+            for run in [20_000u16, 33_000, 61_000] {
+                let inside = |p: &&u16| (run..run + 4000).contains(*p);
+                assert!(tried.iter().filter(inside).count() <= 1, "{tried:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_range_is_walked_from_a_random_start_and_wraps() {
         let r = PortRange { min: 10, max: 13 };
         let all: Vec<u16> = (0..4).map(|n| candidate(1, n, u32::MAX, r)).collect();
         assert_eq!(all, [13, 10, 11, 12]);
@@ -139,7 +153,9 @@ mod tests {
         let one = PortRange { min: 7, max: 7 };
         assert_eq!(candidate(9, 0, 123, one), 7);
         assert_eq!(candidate(0, 0, 9, PortRange::ALL), 0);
-        assert_eq!(candidate(9, 1, u32::MAX, PortRange::ALL), 0);
+        assert_eq!(candidate(9, 1, u32::MAX, PortRange::ALL), 4095);
+        let sixteen = PortRange { min: 0, max: 15 };
+        assert_eq!(candidate(99, 3, 0, sixteen), 3);
         assert!(PortRange::ALL.has(0) && PortRange::ALL.has(65535));
         assert!(R.has(1024) && R.has(65535) && !R.has(1023));
         assert!(!PortRange { min: 1, max: 5 }.has(6));
