@@ -20,7 +20,9 @@ pub fn lab(options: &Options) -> Result<Option<Lab>> {
     if options.peers_only {
         return Ok(None);
     }
-    let mut builder = Lab::builder("bench").quiet().attach_mode(options.attach_mode.into());
+    let mut builder = Lab::builder("bench")
+        .quiet()
+        .attach_mode(options.attach_mode.into());
     if let Some(netd) = &options.netd {
         builder = builder.netd(std::path::absolute(netd)?);
     }
