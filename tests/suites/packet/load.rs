@@ -8,10 +8,10 @@ use netd_tests::packet::World;
 const BUDGETS: [(&str, u32); 6] = [
     ("netd_ep_out", 52_000),
     ("netd_ep_in", 50),
-    ("netd_gw_out", 5_800),
+    ("netd_gw_out", 4_900),
     ("netd_up_in", 39_000),
     ("netd_up_out", 39_400),
-    ("netd_xdp", 5_900),
+    ("netd_xdp", 3_800),
 ];
 
 #[test]
