@@ -75,42 +75,40 @@ codes! {
         Isolated = 14, "isolated";
         /// The network has no outside (`--internal`), and the destination is there.
         Internal = 15, "internal";
-        /// The network has no gateway of this family.
-        NoGateway = 16, "no_gateway";
         /// The node has no route to the destination.
-        NoRoute = 17, "no_route";
+        NoRoute = 16, "no_route";
         /// The route leaves by a device that is not an uplink of netd.
-        NotUplink = 18, "not_uplink";
+        NotUplink = 17, "not_uplink";
         /// The uplink has no address of this family to masquerade with.
-        NoUplinkAddress = 19, "no_uplink_address";
+        NoUplinkAddress = 18, "no_uplink_address";
         /// Time to live (hop limit) ran out.
-        TtlExceeded = 20, "ttl_exceeded";
+        TtlExceeded = 19, "ttl_exceeded";
         /// Larger than the MTU of the device it would leave by.
-        TooBig = 21, "too_big";
+        TooBig = 20, "too_big";
         /// No free outside port was found for a new masqueraded flow.
-        NoPortFree = 22, "no_port_free";
+        NoPortFree = 21, "no_port_free";
         /// The flow table is full.
-        FlowTableFull = 23, "flow_table_full";
+        FlowTableFull = 22, "flow_table_full";
         /// A TCP segment that does not begin a connection, of a flow netd does not know.
-        TcpNoFlow = 24, "tcp_no_flow";
+        TcpNoFlow = 23, "tcp_no_flow";
         /// A protocol masquerade cannot translate.
-        NatProtocol = 25, "nat_protocol";
+        NatProtocol = 24, "nat_protocol";
         /// An ICMP or ICMPv6 message masquerade cannot translate.
-        NatIcmp = 26, "nat_icmp";
+        NatIcmp = 25, "nat_icmp";
         /// A fragment of a packet that has to be translated.
-        NatFragment = 27, "nat_fragment";
+        NatFragment = 26, "nat_fragment";
         /// The source is on the deny list.
-        Denied = 28, "denied";
+        Denied = 27, "denied";
         /// A helper of the kernel refused (no memory, unwritable packet).
-        Helper = 29, "helper";
+        Helper = 28, "helper";
         /// The flow's entry vanished or changed hands while it was read.
-        FlowRace = 30, "flow_race";
+        FlowRace = 29, "flow_race";
         /// A frame for the node's side of a network sent by something other than netd's programs.
-        NotOurs = 31, "not_ours";
+        NotOurs = 30, "not_ours";
         /// From outside straight to an endpoint's own address: only published ports are reachable.
-        Unpublished = 32, "unpublished";
+        Unpublished = 31, "unpublished";
         /// The destination is behind the very switch port the frame came from.
-        Reflected = 33, "reflected";
+        Reflected = 32, "reflected";
     }
 }
 

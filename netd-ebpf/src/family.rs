@@ -1,7 +1,7 @@
 //! An address family as the programs see it: its maps, and the addresses of a port and an uplink.
 
 use aya_ebpf::maps::HashMap;
-use netd_common::addr::{V4, V6};
+use netd_common::addr::{V4, V6, is_link_local};
 use netd_common::guard::Guarded;
 use netd_common::maps::{Flow, HostEntry, Port, Uplink};
 use netd_common::tuple::Tuple;
@@ -23,6 +23,9 @@ pub trait Net: Guarded {
     fn work() -> Option<*mut Work<Self>>;
     /// The gateway's address on a port's network.
     fn gateway(port: &Port) -> Self;
+    /// Whether an address is of the link only, and never routed. IPv4's 169.254/16 is not taken for
+    /// that: clouds serve their metadata there, behind the uplink.
+    fn is_of_the_link(self) -> bool;
     /// The uplink's address.
     fn outside(uplink: &Uplink) -> Self;
 
@@ -58,6 +61,10 @@ impl Net for V4 {
     fn outside(uplink: &Uplink) -> Self {
         uplink.v4
     }
+    #[inline(always)]
+    fn is_of_the_link(self) -> bool {
+        false
+    }
 }
 
 impl Net for V6 {
@@ -83,5 +90,9 @@ impl Net for V6 {
     #[inline(always)]
     fn outside(uplink: &Uplink) -> Self {
         uplink.v6
+    }
+    #[inline(always)]
+    fn is_of_the_link(self) -> bool {
+        is_link_local(self)
     }
 }

@@ -24,7 +24,7 @@ pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 #[inline(always)]
 fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let ip = &work::get::<A>()?.packet.ip;
-    if ip.dst == A::gateway(port) {
+    if ip.dst == A::gateway(port) || ip.dst.is_of_the_link() {
         return Ok(Verdict::redirect(receive(port.outer)));
     }
     let p = work::packet::<A>(skb)?;
@@ -37,6 +37,8 @@ fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict,
     }
     let exit = match fib::route(skb, port.inner, ip, &p.tuple)? {
         Route::Node => return Ok(Verdict::redirect(receive(port.outer))),
+        // The way into the network itself: its addresses that endpoints have are known.
+        Route::Out(exit) if exit == port.outer => return Err(DropReason::UnknownHost),
         Route::Out(exit) => exit,
     };
     if port.flags & port_flags::INTERNAL != 0 {

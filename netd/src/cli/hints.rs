@@ -45,9 +45,6 @@ const fn text(reason: DropReason) -> &'static str {
             "the destination is on another network; create both with --no-isolation to allow it"
         }
         DropReason::Internal => "the network was created with --internal and has no outside",
-        DropReason::NoGateway => {
-            "the network has no gateway of this family, see `netd network inspect`"
-        }
         DropReason::NoRoute => "the node has no route to the destination, see `ip route get`",
         DropReason::NotUplink => {
             "the node's route leaves by a device that is not an uplink, see `netd daemon --uplink`"

@@ -6,22 +6,11 @@ use netd_common::reason::DropReason;
 use netd_tests::packet::DropCase;
 
 /// What no packet of this suite can produce, and why.
-const UNPROVEN: &[(DropReason, &str)] = &[
-    (
-        DropReason::Helper,
-        "a helper of the kernel fails for want of memory or on an skb that cannot be written: neither \
+const UNPROVEN: &[(DropReason, &str)] = &[(
+    DropReason::Helper,
+    "a helper of the kernel fails for want of memory or on an skb that cannot be written: neither \
          can be brought about from outside",
-    ),
-    (
-        DropReason::UnknownHost,
-        "kept for its code: unknown destinations of a segment are flooded, those behind the gateway \
-         are routed",
-    ),
-    (
-        DropReason::NoGateway,
-        "kept for its code: without a gateway there is no MAC to which a packet to be routed could go",
-    ),
-];
+)];
 
 fn cases() -> impl Iterator<Item = &'static DropCase> {
     [

@@ -1,12 +1,12 @@
 //! What an endpoint sends to its gateway: to the node, to other endpoints, or on to the outside.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use netd_common::maps::port_flags;
 use netd_common::reason::Hook;
 use netd_tests::drop_cases;
 use netd_tests::packet::{
-    A, B, C, Family, Flags, GATEWAY, GATEWAY2, Host, L4, Meta, NODE, OUTSIDE, Packet, World,
+    A, B, C, Family, Flags, GATEWAY, GATEWAY2, L4, Meta, NODE, OUTSIDE, Packet, World,
 };
 
 /// A datagram to an address outside of all hosts, by the gateway of network 1.
@@ -44,6 +44,10 @@ drop_cases! { DROPS:
 
     fn a_route_by_a_device_that_is_no_uplink_is_refused(w, family) => NotUplink {
         w.ep_out(&A, &to(family, [198, 18, 0, 9], "2001:db8:1800::9"))
+    }
+
+    fn an_address_of_the_network_that_nobody_has_is_refused_at_the_gateway(w, family) => UnknownHost {
+        w.ep_out(&A, &to(family, [10, 1, 0, 199], "fd00:1::199"))
     }
 
     fn endpoints_of_different_networks_do_not_talk(w, family) => Isolated {
@@ -138,6 +142,15 @@ fn the_node_gets_what_is_for_any_of_its_addresses() {
 }
 
 #[test]
+fn a_link_local_address_behind_the_gateways_mac_is_the_nodes() {
+    World::run(|w| {
+        let mut packet = Packet::ping(&A, 1, &GATEWAY, Family::V6).to_gateway();
+        packet.dst = "fe80::1234".parse::<Ipv6Addr>().unwrap().into();
+        w.ep_out(&A, &packet).redirected().unchanged();
+    });
+}
+
+#[test]
 fn an_internal_network_reaches_the_node() {
     World::both(|w, family| {
         w.port(&A, |p| p.flags |= port_flags::INTERNAL);
@@ -216,19 +229,5 @@ fn a_full_size_packet_goes_out() {
         packet.payload = vec![7; 1_500 - headers];
         let out = w.ep_out(&A, &packet);
         out.redirected().is(&packet.hop().from_uplink(20_100));
-    });
-}
-
-#[test]
-fn a_destination_nobody_has_in_a_network_of_the_node_is_left_to_the_node() {
-    World::both(|w, family| {
-        let mut nobody: Host = B;
-        nobody.v4 = Ipv4Addr::new(10, 1, 0, 77);
-        nobody.v6 = "fd00:1::77".parse().unwrap();
-        let packet = Packet::udp(&A, 1, &nobody, 2, family).to_gateway();
-        // The route leads back into the gateway pair, which is no uplink.
-        let out = w.ep_out(&A, &packet);
-        out.dropped(netd_common::reason::DropReason::NotUplink);
-        assert_ne!(packet.dst, IpAddr::from(B.v4));
     });
 }
