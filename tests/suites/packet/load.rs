@@ -1,10 +1,12 @@
 //! The programs load, and stay within their budgets.
 
+use aya::util::KernelVersion;
 use netd::datapath::{CLASSIFIERS, XDP};
 use netd_tests::packet::World;
 
 /// Instructions the verifier may walk in each program: a quarter above what it walked when the budget
-/// was set (Linux 6.18). The verifier's own limit is a million; what grows near it fails on other kernels first.
+/// was set (Linux 6.18). Older verifiers walk more of the same program and get [`OLDER`] times as much. The
+/// verifier's own limit is a million; what grows near it fails on other kernels first.
 const BUDGETS: [(&str, u32); 6] = [
     ("netd_ep_out", 52_000),
     ("netd_ep_in", 50),
@@ -13,6 +15,10 @@ const BUDGETS: [(&str, u32); 6] = [
     ("netd_up_out", 39_400),
     ("netd_xdp", 3_800),
 ];
+
+/// What verifiers before Linux 6.12 may walk more (6.1 walks 1.6 times as much of `netd_gw_out` as 6.18):
+/// there the programs only have to stay far from the limit.
+const OLDER: u32 = 4;
 
 #[test]
 fn all_programs_load() {
@@ -32,8 +38,15 @@ fn no_program_exceeds_its_budget_of_verified_instructions() {
     known.sort_unstable();
     all.sort_unstable();
     assert_eq!(known, all, "every program has a budget");
+    let kernel = KernelVersion::current().expect("the kernel's version");
+    let times = if kernel < KernelVersion::new(6, 12, 0) {
+        OLDER
+    } else {
+        1
+    };
     World::run(|w| {
-        for (name, budget) in BUDGETS {
+        let mut over = Vec::new();
+        for (name, budget) in BUDGETS.map(|(name, budget)| (name, budget * times)) {
             let program = w.datapath().ebpf().program_mut(name);
             let info = program
                 .unwrap_or_else(|| panic!("{name} is missing"))
@@ -46,7 +59,10 @@ fn no_program_exceeds_its_budget_of_verified_instructions() {
                 return;
             };
             println!("{name}: {verified} of {budget}");
-            assert!(verified <= budget, "{name}: {verified} of {budget}");
+            if verified > budget {
+                over.push(format!("{name}: {verified} of {budget}"));
+            }
         }
+        assert_eq!(over, Vec::<String>::new());
     });
 }
