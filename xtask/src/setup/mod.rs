@@ -31,9 +31,8 @@ const LAB_TOOLS: &[Tool] = &[
     Tool::new("nsenter", "util-linux"),
 ];
 
-/// What `cargo xtask vm` calls beyond the lab's tools.
+/// What `cargo xtask vm` calls beyond the lab's tools and QEMU, which it keeps to itself.
 const VM_TOOLS: &[Tool] = &[
-    Tool::new("qemu-system-x86_64", "qemu-system-x86"),
     Tool::new("busybox", "busybox-static"),
     Tool::new("cpio", "cpio"),
     Tool::new("dpkg-deb", "dpkg"),

@@ -2,6 +2,7 @@
 //! QEMU emulates. No KVM, no disk, no network device: a kernel from Debian, an initrd of ours, and
 //! a serial line that says how it went.
 
+mod emulator;
 mod guest;
 mod initrd;
 mod kernel;
@@ -36,13 +37,14 @@ enum Choice {
 /// The verb.
 pub fn run(args: &Args) -> Result<()> {
     setup::vm_tools()?;
+    let emulator = emulator::Emulator::ensure()?;
     build::netd_and_lab()?;
     let suites = binaries::build(["netd-tests"])?;
     let programs = initrd::Programs::new(&suites)?;
 
     let mut failed = Vec::new();
     for kernel in chosen(args.kernel)? {
-        if let Err(error) = boot(&kernel, &programs) {
+        if let Err(error) = boot(&emulator, &kernel, &programs) {
             println!("vm: {}: FAILED: {error:#}", kernel.version);
             failed.push(kernel.version);
         }
@@ -72,10 +74,14 @@ fn chosen(choice: Choice) -> Result<Vec<kernel::Kernel>> {
     Ok(chosen)
 }
 
-fn boot(kernel: &kernel::Kernel, programs: &initrd::Programs) -> Result<()> {
+fn boot(
+    emulator: &emulator::Emulator,
+    kernel: &kernel::Kernel,
+    programs: &initrd::Programs,
+) -> Result<()> {
     let tree = kernel.unpacked()?;
     let checks = guest::checks(kernel, programs);
     let initrd = initrd::build(kernel, &tree, programs, &checks)?;
-    let log = qemu::boot(kernel, &tree, &initrd)?;
+    let log = qemu::boot(emulator, kernel, &tree, &initrd)?;
     guest::verdict(&checks, &log)
 }

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use super::kernel::{Kernel, Tree};
+use super::{
+    emulator::Emulator,
+    kernel::{Kernel, Tree},
+};
 use crate::{exec, progress, workspace};
 
 /// A guest that is not done by then never will be.
@@ -12,20 +15,16 @@ const LIMIT: &str = "1500";
 
 /// Boots, waits until the guest powers off, and returns its serial log. The log stays in
 /// `target/vm/VERSION.log`.
-pub fn boot(kernel: &Kernel, tree: &Tree, initrd: &Path) -> Result<String> {
+pub fn boot(emulator: &Emulator, kernel: &Kernel, tree: &Tree, initrd: &Path) -> Result<String> {
     let log = workspace::target()
         .join("vm")
         .join(format!("{}.log", kernel.version));
     // `timeout` ends the machine also when this process is gone by then; in the foreground, Ctrl-C
     // reaches both.
     let mut qemu = exec::command("timeout");
+    qemu.args(["--foreground", "--kill-after=5", LIMIT]);
+    emulator.add_to(&mut qemu);
     qemu.args([
-        "--foreground",
-        "--kill-after=5",
-        LIMIT,
-        "qemu-system-x86_64",
-    ])
-    .args([
         "-accel",
         "tcg,thread=multi",
         "-cpu",
