@@ -60,6 +60,9 @@ pub trait Addr: Pod + Eq + core::fmt::Debug {
     fn is_loopback(self) -> bool;
     /// The unspecified address (0.0.0.0, `::`).
     fn is_unspecified(self) -> bool;
+    /// An IPv6 address that stands for an IPv4 one (`::ffff:0:0/96`): programs use it among themselves,
+    /// no packet may (RFC 4291 section 2.5.5.2, RFC 6890).
+    fn is_mapped(self) -> bool;
 }
 
 impl Addr for V4 {
@@ -87,6 +90,10 @@ impl Addr for V4 {
     fn is_unspecified(self) -> bool {
         self == Self::ZERO
     }
+    #[inline(always)]
+    fn is_mapped(self) -> bool {
+        false
+    }
 }
 
 impl Addr for V6 {
@@ -112,6 +119,10 @@ impl Addr for V6 {
     #[inline(always)]
     fn is_unspecified(self) -> bool {
         u128::from_be_bytes(self) == 0
+    }
+    #[inline(always)]
+    fn is_mapped(self) -> bool {
+        u128::from_be_bytes(self) >> 32 == 0xffff
     }
 }
 
@@ -191,6 +202,13 @@ mod tests {
         assert!(one.is_loopback() && !one.is_unspecified() && !V6::ZERO.is_loopback());
         one[0] = 0xff;
         assert!(one.is_multicast());
+        let mapped: V6 = [192, 0, 2, 7].to_16();
+        assert!(mapped.is_mapped() && ![192, 0, 2, 7].is_mapped() && !V6::ZERO.is_mapped());
+        for byte in 0..12 {
+            let mut other = mapped;
+            other[byte] ^= 1;
+            assert!(!other.is_mapped(), "{other:?}");
+        }
     }
 
     #[test]

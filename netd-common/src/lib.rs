@@ -15,6 +15,7 @@
 //! | [`nat`] | port choice and the rewrite plan |
 //! | [`flow`] | flow life: TCP state, time-outs, expiry |
 //! | [`guard`] | what an endpoint may send |
+//! | [`publish`] | which packets may be for a published port |
 #![cfg_attr(not(test), no_std)]
 #![deny(
     clippy::unwrap_used,
@@ -36,6 +37,7 @@ pub mod flow;
 pub mod guard;
 pub mod maps;
 pub mod nat;
+pub mod publish;
 pub mod reason;
 pub mod tuple;
 pub mod wire;

@@ -6,7 +6,7 @@ use netd_common::guard::Guarded;
 use netd_common::maps::{Flow, HostEntry, Port, Uplink};
 use netd_common::tuple::Tuple;
 
-use crate::maps::{FLOW4, FLOW6, HOST4, HOST6, WORK4, WORK6};
+use crate::maps::{FLOW4, FLOW6, HOST4, HOST6, LOCAL, WORK4, WORK6};
 use crate::work::Work;
 
 /// IPv4 or IPv6.
@@ -28,6 +28,13 @@ pub trait Net: Guarded {
     fn is_of_the_link(self) -> bool;
     /// The uplink's address.
     fn outside(uplink: &Uplink) -> Self;
+
+    /// Whether an address is the node's own, loopback and link-local ones left out.
+    #[inline(always)]
+    fn is_local(self) -> bool {
+        // SAFETY: a map value stays readable for the run of the program.
+        unsafe { LOCAL.get(&self.to_16()) }.is_some()
+    }
 
     /// Who has an address.
     #[inline(always)]

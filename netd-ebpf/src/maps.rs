@@ -36,6 +36,8 @@ pub static PUBLISH: HashMap<PublishKey, Publish> =
 #[map]
 pub static UPLINK: HashMap<u32, Uplink> = HashMap::with_max_entries(size::UPLINK, NO_PREALLOC);
 #[map]
+pub static LOCAL: HashMap<V6, u32> = HashMap::with_max_entries(size::LOCAL, NO_PREALLOC);
+#[map]
 pub static DENY: LpmTrie<V6, u32> = LpmTrie::with_max_entries(size::DENY, NO_PREALLOC);
 #[map]
 pub static NODE: Array<Node> = Array::with_max_entries(1, 0);

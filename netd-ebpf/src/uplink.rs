@@ -5,12 +5,12 @@ use netd_common::addr::{V4, V6};
 use netd_common::flow::begins;
 use netd_common::maps::{FlowKind, HostKind, Publish, Uplink, flow_flags};
 use netd_common::nat::PortRange;
+use netd_common::publish;
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
 
 use crate::family::Net;
-use crate::fib::{self, Route};
 use crate::flows::{self, Hop, Leg};
 use crate::maps::{PORT, UPLINK};
 use crate::skb::Skb;
@@ -63,12 +63,13 @@ fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let Some(uplink) = (unsafe { UPLINK.get(&skb.ifindex()) }) else {
         return Ok(Verdict::NEXT);
     };
+    publish::from_wire(p.ip.src, p.ip.dst)?;
     // Plain nested conditions: LLVM turns a chain of them into flags that the verifier takes for
     // arithmetic on pointers.
     if matches!(p.l4, L4::Tcp(_) | L4::Udp) {
         if let Some(publish) = sockets::published(&p.tuple) {
             if is_new(skb, p) {
-                if is_node(skb, p, uplink, publish)? {
+                if is_node(p, uplink) {
                     let hop = open_published(skb, p, publish)?;
                     return route::to_endpoint(skb, p, hop);
                 }
@@ -113,23 +114,8 @@ fn is_new<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
 /// Whether the destination is an address of the node: a port published on all addresses must not
 /// catch what is only passing through.
 #[inline(always)]
-fn is_node<A: Net>(
-    skb: Skb,
-    p: &Packet<A>,
-    uplink: &Uplink,
-    publish: &Publish,
-) -> Result<bool, DropReason> {
-    if p.ip.dst == A::outside(uplink) {
-        return Ok(true);
-    }
-    // SAFETY: a map value stays readable for the run of the program.
-    let Some(port) = (unsafe { PORT.get(&publish.device) }) else {
-        return Ok(false);
-    };
-    Ok(matches!(
-        fib::route(skb, port.inner, &p.ip, &p.tuple)?,
-        Route::Node
-    ))
+fn is_node<A: Net>(p: &Packet<A>, uplink: &Uplink) -> bool {
+    p.ip.dst == A::outside(uplink) || p.ip.dst.is_local()
 }
 
 /// Begins a flow from the outside to a published endpoint port. The client keeps its address, and its

@@ -8,7 +8,7 @@ use netd_common::maps::{name, size};
 use netd_common::reason::STATS_LEN;
 
 /// Entries of each pinned map as the programs declare them.
-const ENTRIES: [(&str, u32); 12] = [
+const ENTRIES: [(&str, u32); 13] = [
     (name::PORT, size::PORT),
     (name::FDB, size::FDB),
     (name::HOST4, size::HOST),
@@ -18,6 +18,7 @@ const ENTRIES: [(&str, u32); 12] = [
     (name::FLOW6, size::FLOW),
     (name::PUBLISH, size::PUBLISH),
     (name::UPLINK, size::UPLINK),
+    (name::LOCAL, size::LOCAL),
     (name::DENY, size::DENY),
     (name::NODE, 1),
     (name::STATS, STATS_LEN),

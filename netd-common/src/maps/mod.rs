@@ -34,6 +34,8 @@ pub mod name {
     pub const PUBLISH: &str = "PUBLISH";
     /// `u32` ifindex -> [`Uplink`](super::Uplink).
     pub const UPLINK: &str = "UPLINK";
+    /// Address of the node, IPv4 as `::ffff:a.b.c.d` -> `u32` ifindex of the device that has it.
+    pub const LOCAL: &str = "LOCAL";
     /// LPM: [`DenyKey`](super::DenyKey) -> `u32` (unused).
     pub const DENY: &str = "DENY";
     /// One [`Node`](super::Node).
@@ -42,7 +44,7 @@ pub mod name {
     pub const STATS: &str = "STATS";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
-        PORT, FDB, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, UPLINK, DENY, NODE, STATS,
+        PORT, FDB, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, UPLINK, LOCAL, DENY, NODE, STATS,
     ];
 }
 
@@ -62,6 +64,8 @@ pub mod size {
     pub const PUBLISH: u32 = 65_536;
     /// Uplinks of a node.
     pub const UPLINK: u32 = 64;
+    /// Addresses of the node.
+    pub const LOCAL: u32 = 4_096;
     /// Deny-list prefixes.
     pub const DENY: u32 = 16_384;
 }

@@ -7,6 +7,7 @@
 //! | [`core`] | the state and its one thread: every change goes through it |
 //! | `start` | adopting what is there |
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
+//! | `local` | the node's own addresses |
 //! | `observe` | what is told about it |
 //! | [`cleanup`] | removing every trace |
 
@@ -15,6 +16,7 @@ pub mod bpffs;
 pub mod cleanup;
 pub mod core;
 pub mod error;
+mod local;
 pub mod lock;
 mod network;
 mod observe;

@@ -39,6 +39,8 @@ impl Core {
             remove: vec![],
         };
         self.transact(change, Scope::Network(number))?;
+        // The kernel tells of the gateway's addresses a moment later; whoever asked calls them at once.
+        self.refresh_locals();
         let shown = self.show_network(&self.desired.networks[&number]);
         let subnets: Vec<String> = shown.subnets.iter().map(ToString::to_string).collect();
         tracing::info!("network {} created: {}", shown.name, subnets.join(" "));

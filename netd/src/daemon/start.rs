@@ -55,6 +55,7 @@ impl Core {
         core.drop_half_made()?;
         core.refresh_uplinks();
         core.settle_onward(Scope::All);
+        core.refresh_locals();
         core.adopt_whole();
         tracing::info!(
             networks = core.desired.networks.len(),

@@ -104,6 +104,7 @@ impl Core {
     fn node_changed(&mut self, changes: &Changes) {
         if changes.node {
             self.refresh_uplinks();
+            self.refresh_locals();
         }
         let lost = self
             .actual
@@ -151,5 +152,6 @@ impl Core {
             self.settle_onward(Scope::All);
         }
         self.refresh_uplinks();
+        self.refresh_locals();
     }
 }

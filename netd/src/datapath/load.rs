@@ -83,7 +83,7 @@ const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) 
 }
 
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 12] = [
+pub const LAYOUTS: [(&str, u32, u32); 13] = [
     layout::<u32, Port>(name::PORT),
     layout::<FdbKey, FdbEntry>(name::FDB),
     layout::<V4, HostEntry>(name::HOST4),
@@ -93,6 +93,7 @@ pub const LAYOUTS: [(&str, u32, u32); 12] = [
     layout::<Tuple<V6>, Flow<V6>>(name::FLOW6),
     layout::<PublishKey, Publish>(name::PUBLISH),
     layout::<u32, Uplink>(name::UPLINK),
+    layout::<V6, u32>(name::LOCAL),
     layout::<DenyKey, u32>(name::DENY),
     layout::<u32, Node>(name::NODE),
     layout::<u32, Stat>(name::STATS),

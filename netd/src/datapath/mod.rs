@@ -63,6 +63,7 @@ pub struct Datapath {
     flows6: FlowTable<V6>,
     publishes: Table<PublishKey, Publish>,
     uplinks: Table<u32, Uplink>,
+    locals: Table<V6, u32>,
     deny: LpmTrie<MapData, Raw<V6>, u32>,
     node: Array<MapData, Raw<Node>>,
     stats: PerCpuArray<MapData, Raw<Stat>>,
@@ -100,6 +101,7 @@ impl Datapath {
             flows6: Table::take(e, name::FLOW6)?,
             publishes: Table::take(e, name::PUBLISH)?,
             uplinks: Table::take(e, name::UPLINK)?,
+            locals: Table::take(e, name::LOCAL)?,
             deny: e
                 .take_map(name::DENY)
                 .ok_or_else(|| missing(name::DENY))?

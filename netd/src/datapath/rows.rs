@@ -1,5 +1,6 @@
 //! Rows of the maps the control plane writes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
@@ -120,6 +121,23 @@ impl Datapath {
         self.uplinks.all()
     }
 
+    /// Makes the node's addresses exactly `addresses`, each with the ifindex of its device: new ones
+    /// first, so that none that stays is ever missing.
+    pub fn locals_set(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> Result<()> {
+        let there: BTreeMap<V6, u32> = self.locals.all()?.into_iter().collect();
+        let wanted: BTreeMap<V6, u32> = addresses
+            .iter()
+            .map(|(ip, device)| (wide(*ip), *device))
+            .collect();
+        for (ip, device) in wanted.iter().filter(|(k, v)| there.get(*k) != Some(v)) {
+            self.locals.set(*ip, *device)?;
+        }
+        for ip in there.keys().filter(|k| !wanted.contains_key(*k)) {
+            self.locals.remove(*ip)?;
+        }
+        Ok(())
+    }
+
     /// Makes the deny list exactly `prefixes`: new ones first, so that no prefix that stays is ever off.
     pub fn deny_set(&mut self, prefixes: &[IpNet]) -> Result<()> {
         let error = |op| {
@@ -157,6 +175,14 @@ impl Datapath {
                 op: "insert",
                 why: chain(&e),
             })
+    }
+}
+
+/// An address in 16 bytes: IPv4 as `::ffff:a.b.c.d`.
+fn wide(ip: IpAddr) -> V6 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
     }
 }
 

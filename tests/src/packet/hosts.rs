@@ -151,6 +151,12 @@ pub const OUTSIDE_TWO: Host = host(
     0,
     0,
 );
+/// Nobody's own address: 127.0.0.1 and `::1`, as a wire must not have them.
+pub const LOOPBACK: Host = Host {
+    v4: Ipv4Addr::LOCALHOST,
+    v6: Ipv6Addr::LOCALHOST,
+    ..NODE
+};
 /// A host outside that the deny list names, where a case has set it.
 pub const DENIED: Host = host(
     [0, 1],

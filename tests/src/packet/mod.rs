@@ -40,8 +40,8 @@ mod world;
 pub use drops::DropCase;
 pub use frame::{Flags, Kind, L4, Packet, checksums_are_right};
 pub use hosts::{
-    A, B, C, DENIED, Family, GATEWAY, GATEWAY2, Host, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO,
-    PORT_MAX, PORT_MIN,
+    A, B, C, DENIED, Family, GATEWAY, GATEWAY2, Host, LOOPBACK, NODE, NODE_TWO, OUTSIDE,
+    OUTSIDE_TWO, PORT_MAX, PORT_MIN,
 };
 pub use run::{Action, Meta, Outcome, SENT_BY_NETD};
 pub use socket::tcp_socket;

@@ -2,7 +2,7 @@
 //! daemon would have written. All of it belongs to the test's thread and goes with it, panic or not.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::panic;
@@ -187,6 +187,18 @@ impl World {
             }
         }
         self.uplink(|_| {});
+        let mut local = BTreeMap::new();
+        for (host, device) in [
+            (&NODE, NODE.device),
+            (&NODE_TWO, NODE.device),
+            (&GATEWAY, GATEWAY.peer),
+            (&GATEWAY2, GATEWAY2.peer),
+        ] {
+            for family in [Family::V4, Family::V6] {
+                local.insert(host.ip(family), self.index(device));
+            }
+        }
+        self.datapath.locals_set(&local).expect("node addresses");
     }
 
     fn row(&mut self, who: &Host, gateway: &Host, segment_ports: u32) {

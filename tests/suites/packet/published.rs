@@ -6,8 +6,8 @@ use netd_common::maps::FlowKind;
 use netd_common::reason::{DropReason, Hook};
 use netd_tests::drop_cases;
 use netd_tests::packet::{
-    A, B, Family, Flags, GATEWAY, Kind, L4, Meta, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, Packet,
-    World, tcp_socket,
+    A, B, Family, Flags, GATEWAY, GATEWAY2, Kind, L4, LOOPBACK, Meta, NODE, NODE_TWO, OUTSIDE,
+    OUTSIDE_TWO, Packet, World, tcp_socket,
 };
 
 drop_cases! { DROPS:
@@ -22,6 +22,36 @@ drop_cases! { DROPS:
 
     fn a_ping_from_outside_straight_to_an_endpoint_is_refused(w, family) => Unpublished {
         w.up_in(&Packet::ping(&OUTSIDE, 1, &A, family))
+    }
+
+    fn a_port_published_on_loopback_is_not_reached_from_a_wire(w, family) => Martian {
+        w.publish(Some(&LOOPBACK), family, 6, 8080, &A, 80);
+        w.up_in(&Packet::tcp(&OUTSIDE, 40_000, &LOOPBACK, 8080, Flags::SYN, family))
+    }
+
+    fn a_published_port_is_not_reached_at_a_loopback_address(w, family) => Martian {
+        w.publish(None, family, 17, 8080, &A, 80);
+        w.up_in(&Packet::udp(&OUTSIDE, 40_000, &LOOPBACK, 8080, family))
+    }
+
+    fn a_loopback_source_on_a_wire_reaches_nothing(w, family) => Martian {
+        w.publish(None, family, 17, 8080, &A, 80);
+        w.up_in(&Packet::udp(&LOOPBACK, 40_000, &NODE, 8080, family))
+    }
+
+    fn an_ipv4_address_in_an_ipv6_header_reaches_no_ipv4_port(w) => Martian {
+        w.publish(Some(&NODE), Family::V4, 6, 8080, &A, 80);
+        w.publish(None, Family::V6, 6, 8080, &A, 80);
+        let mut syn = Packet::tcp(&OUTSIDE, 40_000, &NODE, 8080, Flags::SYN, Family::V6);
+        syn.dst = NODE.v4.to_ipv6_mapped().into();
+        w.up_in(&syn)
+    }
+
+    fn an_ipv4_source_in_an_ipv6_header_is_nobody(w) => Martian {
+        w.publish(None, Family::V6, 6, 8080, &A, 80);
+        let mut syn = Packet::tcp(&OUTSIDE, 40_000, &NODE, 8080, Flags::SYN, Family::V6);
+        syn.src = OUTSIDE.v4.to_ipv6_mapped().into();
+        w.up_in(&syn)
     }
 
     fn a_published_port_is_a_router_too(w, family) => TtlExceeded {
@@ -222,6 +252,22 @@ fn a_frame_for_somebody_else_on_the_link_passes_untouched() {
 fn a_port_published_on_all_addresses_catches_nothing_that_passes_through() {
     World::both(|w, family| {
         w.publish(None, family, 6, 8080, &A, 80);
+        let syn = Packet::tcp(&OUTSIDE, 40_000, &OUTSIDE_TWO, 8080, Flags::SYN, family);
+        w.up_in(&syn).passed().unchanged();
+    });
+}
+
+#[test]
+fn a_port_published_on_all_addresses_is_on_every_address_of_the_node_and_no_other() {
+    World::both(|w, family| {
+        w.publish(None, family, 6, 8080, &A, 80);
+        for node in [NODE, NODE_TWO, GATEWAY, GATEWAY2] {
+            let syn = Packet::tcp(&OUTSIDE, 40_000, &node, 8080, Flags::SYN, family);
+            reaches(w, &syn, A);
+            w.datapath().flows_remove(&|_| true).unwrap();
+        }
+        // Without a route, the routing table has no better answer than "not forwarded".
+        w.ip("route del default via 192.0.2.1\nroute del default via 2001:db8:1::1 dev up0\n");
         let syn = Packet::tcp(&OUTSIDE, 40_000, &OUTSIDE_TWO, 8080, Flags::SYN, family);
         w.up_in(&syn).passed().unchanged();
     });
