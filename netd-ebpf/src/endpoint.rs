@@ -1,11 +1,12 @@
 //! `netd_ep_out` and `netd_ep_in`: what leaves an endpoint, and what reaches it the slow way.
 
 use netd_common::addr::{Mac, V4, V6, is_group};
-use netd_common::guard;
+use netd_common::guard::{self, Source};
 use netd_common::maps::Port;
 use netd_common::reason::DropReason;
 use netd_common::wire::{Eth, Window, ethertype};
 
+use crate::L3;
 use crate::family::Net;
 use crate::maps::PORT;
 use crate::skb::Skb;
@@ -24,10 +25,16 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
         return Err(DropReason::EtherType);
     }
     match eth.ethertype {
-        ethertype::IPV4 => Ok(ip::<V4>(skb, port)),
-        ethertype::IPV6 => match neighbour::nd(skb, port) {
-            Verdict::OPEN => Ok(ip::<V6>(skb, port)),
-            Verdict::ASKED => Ok(neighbour::advertise(skb, port)),
+        ethertype::IPV4 => match near::<V4>(skb, port) {
+            Verdict::OPEN => Ok(ip::<V4>(skb, port)),
+            decided => Ok(decided),
+        },
+        ethertype::IPV6 => match near::<V6>(skb, port) {
+            Verdict::OPEN => match neighbour::nd(skb, port) {
+                Verdict::OPEN => Ok(ip::<V6>(skb, port)),
+                Verdict::ASKED => Ok(neighbour::advertise(skb, port)),
+                decided => Ok(decided),
+            },
             decided => Ok(decided),
         },
         ethertype::ARP => match neighbour::arp(skb, port) {
@@ -44,6 +51,29 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
 fn unanswered(skb: Skb, port: &'static Port) -> Verdict {
     let dst = skb.load::<6>(0).ok_or(DropReason::Truncated);
     Verdict::of(dst.and_then(|dst| deliver(skb, port, dst)))
+}
+
+/// The common case in one go, nothing written and nothing called: from the port's first address to a
+/// known MAC of the segment. [`Verdict::OPEN`]: anything else, which the stages below judge in full.
+#[inline(never)]
+fn near<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    let Some(dst) = skb.load::<6>(0) else {
+        return Verdict::OPEN;
+    };
+    if is_group(dst) || dst == port.gateway_mac {
+        return Verdict::OPEN;
+    }
+    let Ok(ip) = A::parse(&skb, L3) else {
+        return Verdict::OPEN;
+    };
+    // Neighbour discovery is looked into.
+    if !A::IS_V4 && ip.proto == A::ICMP {
+        return Verdict::OPEN;
+    }
+    if guard::source(port, ip.src, ip.dst) != Source::Own {
+        return Verdict::OPEN;
+    }
+    switch::to_endpoint(skb, port, dst)
 }
 
 /// An IP packet from an endpoint. The two functions stand side by side, not one in the other: stack.

@@ -28,6 +28,20 @@ pub fn forward(skb: Skb, port: &Port, dst: Mac) -> Result<Verdict, DropReason> {
     }))
 }
 
+/// Hands a frame to the endpoint its destination is behind. [`Verdict::OPEN`]: there is none, or it is
+/// the one the frame came from.
+#[inline(always)]
+pub fn to_endpoint(skb: Skb, port: &Port, dst: Mac) -> Verdict {
+    // SAFETY: a map value stays readable for the run of the program.
+    let Some(entry) = (unsafe { FDB.get(&FdbKey::new(port.network, dst)) }) else {
+        return Verdict::OPEN;
+    };
+    if entry.device == skb.ifindex() || entry.kind != HostKind::Endpoint.code() {
+        return Verdict::OPEN;
+    }
+    Verdict::redirect(skb.peer(entry.device))
+}
+
 /// What the loop over a segment's switch ports carries.
 struct Flood {
     skb: Skb,
