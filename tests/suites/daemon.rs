@@ -1,6 +1,8 @@
 //! The daemon's life: it may be killed, stopped and started again while traffic runs; there is one of
 //! it for each node; cleanup removes every trace.
 
+#[path = "daemon/hooks.rs"]
+mod hooks;
 #[path = "daemon/start.rs"]
 mod start;
 

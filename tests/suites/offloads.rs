@@ -101,12 +101,7 @@ fn transfers_are_right_with_offloads_off(mode: AttachMode) -> Result<()> {
 }
 
 fn large_segments_stay_whole(mode: AttachMode) -> Result<()> {
-    // Native XDP on a veth takes the segmentation offload from its peer: what the outside sends
-    // is cut before netd sees it.
-    let lab = Lab::builder("gso")
-        .attach_mode(mode)
-        .config("xdp = \"off\"\n")
-        .build()?;
+    let lab = Lab::in_mode("gso", mode)?;
     let web = lab.network("web")?;
     let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
     lab.publish("a", "8080:80")?;

@@ -2,8 +2,8 @@
 //! changes come one after the other and nothing needs a lock.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::oneshot;
@@ -15,6 +15,9 @@ use crate::config::Settings;
 use crate::model::{Change, Desired, Netns, Object};
 use crate::plan::{Actual, Scope};
 use crate::store::Store;
+
+/// Without a request for this long the daemon counts as idle.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// The state.
 pub struct Core {
@@ -97,7 +100,7 @@ pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Recei
                 }
             };
             let _ = ready.send(Ok(core.node.datapath.log_fd()));
-            while let Ok(Some(job)) = inbox.recv() {
+            while let Some(job) = core.next_job(&inbox) {
                 job(&mut core);
             }
         })
@@ -107,6 +110,22 @@ pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Recei
 }
 
 impl Core {
+    /// Waits for a request; none: the end. What can wait is done when no request has come for a while.
+    fn next_job(&mut self, inbox: &mpsc::Receiver<Option<Job>>) -> Option<Job> {
+        while self.node.datapath.hooks_wait() {
+            match inbox.recv_timeout(QUIET) {
+                Ok(job) => return job,
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(e) = self.node.datapath.move_hook() {
+                        tracing::warn!("{e}");
+                    }
+                }
+            }
+        }
+        inbox.recv().ok().flatten()
+    }
+
     /// Stores a change and makes it real; on any failure nothing has changed. The store's fsync
     /// runs beside the work on the node: should the machine die in between, the next start removes
     /// what no record asks for.

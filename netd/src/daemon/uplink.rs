@@ -165,7 +165,7 @@ impl Core {
         self.node.datapath.uplink_set(link.ifindex, &row)?;
         let xdp = match known_xdp {
             Some(xdp) => xdp,
-            None => self.node.datapath.hook_uplink(&link.name, self.xdp())?,
+            None => self.node.datapath.hook_uplink(&link.name, self.xdp(link))?,
         };
         let uplink = Uplink {
             name: link.name.clone(),
@@ -185,8 +185,10 @@ impl Core {
         Ok(())
     }
 
-    fn xdp(&self) -> Option<XdpMode> {
+    fn xdp(&self, link: &Link) -> Option<XdpMode> {
         match self.settings.xdp {
+            // Native XDP would take the segmentation offload from the veth's other end.
+            XdpChoice::Auto if link.veth => Some(XdpMode::Generic),
             XdpChoice::Auto => None,
             XdpChoice::Native => Some(XdpMode::Native),
             XdpChoice::Generic => Some(XdpMode::Generic),

@@ -105,24 +105,40 @@ pub(super) fn tc(
     Ok(made)
 }
 
-fn tcx(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()> {
+/// Puts the program into the TCX link that is pinned for a hook. Says whether there was one.
+pub(super) fn adopt(ebpf: &mut Ebpf, pins: &Pins, device: &str, hook: TcHook) -> Result<bool> {
+    adopt_pin(ebpf, &pins.device(device).join(hook.program), device, hook)
+}
+
+fn adopt_pin(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<bool> {
     let fail = failed(device, hook.program);
     let program = load::classifier(ebpf, hook.program)?;
-    if let Ok(old) = PinnedLink::from_pin(pin) {
-        let link: FdLink = old.into();
-        let link = SchedClassifierLink::try_from(link).map_err(|e| fail(chain(&e)))?;
-        match program.attach_to_link(link) {
-            // The link stays pinned; what aya holds of it may go.
-            Ok(id) => {
-                return program.take_link(id).map(drop).map_err(|e| fail(chain(&e)));
-            }
-            // Its device is gone, and another has the name now.
-            Err(ProgramError::SyscallError(e))
-                if e.io_error.raw_os_error() == Some(libc::ENOLINK) => {}
-            Err(e) => return Err(fail(chain(&e))),
+    let Ok(old) = PinnedLink::from_pin(pin) else {
+        return Ok(false);
+    };
+    let link: FdLink = old.into();
+    let link = SchedClassifierLink::try_from(link).map_err(|e| fail(chain(&e)))?;
+    match program.attach_to_link(link) {
+        // The link stays pinned; what aya holds of it may go.
+        Ok(id) => {
+            drop(program.take_link(id).map_err(|e| fail(chain(&e)))?);
+            Ok(true)
         }
+        // Its device is gone, and another has the name now.
+        Err(ProgramError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+            Ok(false)
+        }
+        Err(e) => Err(fail(chain(&e))),
+    }
+}
+
+fn tcx(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()> {
+    if adopt_pin(ebpf, pin, device, hook)? {
+        return Ok(());
     }
     remove(pin)?;
+    let fail = failed(device, hook.program);
+    let program = load::classifier(ebpf, hook.program)?;
     // First on the hook: a program before netd's that ends the chain would hide packets from it.
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program

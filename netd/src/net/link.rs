@@ -25,6 +25,8 @@ pub struct Link {
     pub up: bool,
     /// The loopback device.
     pub loopback: bool,
+    /// One end of a veth pair.
+    pub veth: bool,
 }
 
 /// One end of a veth that is to be made.
@@ -194,6 +196,7 @@ pub fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         mtu: 0,
         up: m.header.flags.contains(LinkFlags::Up),
         loopback: m.header.flags.contains(LinkFlags::Loopback),
+        veth: false,
     };
     for attribute in &m.attributes {
         if let LinkAttribute::IfName(name) = attribute {
@@ -202,6 +205,8 @@ pub fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             link.alias = Some(alias.clone());
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             link.mtu = *mtu;
+        } else if let LinkAttribute::LinkInfo(infos) = attribute {
+            link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
         }
     }
     Some(link)
