@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::{
-    Attach, Endpoint, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network, NetworkCreate,
-    PublishSpec, Published, StatLine, Status,
+    Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
+    NetworkCreate, PublishSpec, Published, StatLine, Status,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -154,6 +154,16 @@ impl Client {
     /// `GET /v1/endpoints/{ep}`; `network` narrows a target that has several.
     pub async fn endpoint(&self, endpoint: &str, network: Option<&str>) -> Result<Endpoint> {
         self.get(&endpoint_path(endpoint, network)).await
+    }
+
+    /// `GET /v1/endpoints/{ep}/inspect`; `network` narrows a target that has several.
+    pub async fn endpoint_details(
+        &self,
+        endpoint: &str,
+        network: Option<&str>,
+    ) -> Result<EndpointDetails> {
+        let path = format!("/v1/endpoints/{}/inspect", segment(endpoint));
+        self.get(&with_query(&path, &[("network", network)])).await
     }
 
     /// `DELETE /v1/endpoints/{ep}`; `network` narrows a target that has several.

@@ -12,6 +12,7 @@
 //! | `GET`, `DELETE /v1/networks/{name}` | -> [`Network`], -> nothing |
 //! | `GET /v1/endpoints`, `POST /v1/endpoints` | -> [`[Endpoint]`](Endpoint), [`Attach`] -> [`Endpoint`] |
 //! | `GET`, `DELETE /v1/endpoints/{ep}` (`?network=N`) | -> [`Endpoint`], -> nothing |
+//! | `GET /v1/endpoints/{ep}/inspect` (`?network=N`) | -> [`EndpointDetails`] |
 //! | `POST /v1/endpoints/{ep}/publish` | `[`[`PublishSpec`]`]` -> [`[Published]`](Published) |
 //! | `GET /v1/published` (`?endpoint=EP`) | -> [`[Published]`](Published) |
 //! | `POST /v1/unpublish` | `[`[`HostSpec`]`]` -> nothing |
@@ -20,12 +21,16 @@
 
 mod client;
 mod endpoint;
+mod inspect;
 mod network;
 mod observe;
 mod publish;
 
 pub use client::{Client, ClientError};
 pub use endpoint::{Attach, Endpoint, EndpointState};
+pub use inspect::{
+    DeviceCounters, DeviceEnd, EndpointDetails, InsideView, NamespaceView, NeighbourLine, RouteLine,
+};
 pub use network::{Network, NetworkCreate, NetworkKind};
 pub use observe::{FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus};
 pub use publish::{HostSpec, Proto, PublishSpec, Published, SpecError};

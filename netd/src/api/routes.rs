@@ -5,14 +5,15 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use netd_api::{
-    Attach, Endpoint, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network, NetworkCreate,
-    PublishSpec, Published, StatLine, Status,
+    Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
+    NetworkCreate, PublishSpec, Published, StatLine, Status,
 };
 use serde::Deserialize;
 
 use super::answer::{Body, Params, Refusal};
 use crate::daemon::Handle;
 use crate::daemon::core::Core;
+use crate::daemon::inspect;
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -37,6 +38,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/networks/{name}", get(network).delete(remove_network))
         .route("/v1/endpoints", get(endpoints).post(attach))
         .route("/v1/endpoints/{ep}", get(endpoint).delete(detach))
+        .route("/v1/endpoints/{ep}/inspect", get(inspect))
         .route("/v1/endpoints/{ep}/publish", post(publish))
         .route("/v1/published", get(published))
         .route("/v1/unpublish", post(unpublish))
@@ -109,6 +111,14 @@ async fn endpoint(
         h.call(move |core| core.get_endpoint(&ep, on.network.as_deref()))
             .await?,
     ))
+}
+
+async fn inspect(
+    State(h): State<Handle>,
+    Path(ep): Path<String>,
+    Params(on): Params<InNetwork>,
+) -> Answer<EndpointDetails> {
+    Ok(Json(inspect::details(&h, ep, on.network).await?))
 }
 
 async fn detach(

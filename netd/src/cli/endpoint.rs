@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use netd_api::{Endpoint as Object, EndpointState, PublishSpec};
 
-use super::output::{fields, labels, list, table};
-use super::{Context, Outcome, values};
+use super::output::{list, table};
+use super::{Context, Outcome, inspect, values};
 
 /// `netd attach`.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub enum Endpoint {
         after_help = "Example:\n  netd endpoint ls -o json"
     )]
     Ls,
-    /// Show one endpoint
+    /// Show one endpoint: both ends of its veth, routes, neighbours, counters
     #[command(
         after_help = "Examples:\n  netd endpoint inspect api\n  netd endpoint inspect box --network web"
     )]
@@ -107,14 +107,16 @@ pub async fn run(verb: Endpoint, ctx: &Context) -> Outcome {
             .out
             .show(&ctx.client.endpoints().await?, |all| lines(all))?,
         Endpoint::Inspect { endpoint, network } => {
-            let endpoint = ctx.client.endpoint(&endpoint, network.as_deref()).await?;
-            ctx.out.show(&endpoint, one)?;
+            let client = &ctx.client;
+            let found = client.endpoint_details(&endpoint, network.as_deref());
+            ctx.out.show(&found.await?, inspect::page)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-const fn state(state: EndpointState) -> &'static str {
+/// A state in one word.
+pub const fn state(state: EndpointState) -> &'static str {
     match state {
         EndpointState::Reserved => "reserved",
         EndpointState::Present => "present",
@@ -151,26 +153,4 @@ fn lines(endpoints: &[Object]) -> String {
             ]
         }),
     )
-}
-
-fn one(e: &Object) -> String {
-    fields([
-        ("name", e.name.clone()),
-        ("id", e.id.clone()),
-        ("number", e.number.to_string()),
-        ("network", e.network.clone()),
-        ("state", state(e.state).into()),
-        ("target", e.target.clone()),
-        ("device inside", e.ifname.clone()),
-        (
-            "device on the node",
-            format!("{} (ifindex {})", e.device, e.ifindex),
-        ),
-        ("mac", e.mac.clone()),
-        ("addresses", list(&e.addresses)),
-        ("gateways", list(&e.gateways)),
-        ("published", list(e.published.iter().map(|p| p.spec))),
-        ("labels", labels(&e.labels)),
-        ("owner", e.owner.clone()),
-    ])
 }

@@ -2,7 +2,7 @@
 //!
 //! One file for each group of verbs; `output` is the only one that writes to stdout, and `error`
 //! decides what a failure looks like. Only `daemon` and `cleanup` call the rest of this crate; `ns`
-//! does its own work, without a daemon.
+//! does its own work, without a daemon, and looks at veths by `net`.
 
 mod command;
 mod daemon;
@@ -10,6 +10,7 @@ mod endpoint;
 mod error;
 mod flow;
 mod hints;
+mod inspect;
 mod loopback;
 mod network;
 mod ns;

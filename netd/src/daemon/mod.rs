@@ -9,6 +9,7 @@
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
 //! | `local` | the node's own addresses |
 //! | `observe` | what is told about it |
+//! | [`inspect`] | an endpoint seen from both sides, read beside the core |
 //! | [`cleanup`] | removing every trace |
 
 mod attach;
@@ -16,6 +17,7 @@ pub mod bpffs;
 pub mod cleanup;
 pub mod core;
 pub mod error;
+pub mod inspect;
 mod local;
 pub mod lock;
 mod network;

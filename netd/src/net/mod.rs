@@ -4,6 +4,7 @@
 pub mod device;
 pub mod events;
 pub mod inside;
+pub mod inspect;
 pub mod link;
 pub mod neighbour;
 pub mod netlink;
@@ -12,7 +13,9 @@ pub mod ports;
 pub mod qdisc;
 pub mod reaper;
 pub mod route;
+pub mod survey;
 pub mod sysctl;
+pub mod veth;
 
 pub use netlink::{Netlink, Request};
 pub use netns::NetnsFile;

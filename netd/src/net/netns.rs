@@ -154,7 +154,8 @@ fn is_netns(file: &File) -> std::io::Result<bool> {
     }
 }
 
-fn inode(file: &File) -> Result<(u64, u64)> {
+/// Device and inode of an open namespace.
+pub(super) fn inode(file: &File) -> Result<(u64, u64)> {
     let meta = file
         .metadata()
         .map_err(|e| NetError::io("cannot look at a namespace", e))?;

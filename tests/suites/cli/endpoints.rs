@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use netd_api::{Endpoint, EndpointState};
+use netd_api::{Endpoint, EndpointDetails, EndpointState};
 use netd_tests::lab::Lab;
 use netd_tests::lab::process::Running;
 
@@ -204,4 +204,95 @@ fn a_namespace_may_be_on_several_networks() -> Result<()> {
     a.ping(c.v4())?;
     a.ping(c.v6())?;
     b.ping_fails(c.v4())
+}
+
+#[test]
+fn inspect_shows_both_ends_of_the_veth_and_what_the_namespace_has() -> Result<()> {
+    let lab = Lab::new("inspect")?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    for to in [b.v4(), b.v6()] {
+        a.ping(to)?;
+    }
+    a.ip("route add blackhole 198.51.100.0/24\nroute add 203.0.113.0/24 dev eth0 metric 7\n")?;
+    let inspect =
+        || -> Result<EndpointDetails> { lab.node.netd_json(&["endpoint", "inspect", "a"]) };
+    let shown = inspect()?;
+    assert_eq!(shown.endpoint, a.info);
+    let (_, inode) = a.ns.identity()?;
+    assert_eq!(shown.namespace.inode, inode);
+    assert_eq!(shown.namespace.names, [a.ns.name()]);
+    assert_eq!(shown.namespace.gone, None);
+    let here = shown.node_side.as_ref().context("no node side")?;
+    let inside = shown.inside.as_ref().context("no inside")?;
+    let there = inside.device.as_ref().context("no device inside")?;
+    assert_eq!(
+        (here.name.as_str(), there.name.as_str()),
+        (a.info.device.as_str(), "eth0")
+    );
+    assert_eq!(
+        (here.ifindex, here.peer_ifindex),
+        (there.peer_ifindex, there.ifindex)
+    );
+    assert_eq!(there.mac.as_deref(), Some(a.info.mac.as_str()));
+    assert!(here.up && here.carrier && there.carrier && here.mtu == web.mtu);
+    // What leaves the endpoint is sent inside and received by the node's side.
+    let (sent, received) = (there.counters, here.counters);
+    assert!(
+        sent.tx_packets >= 2 && received.rx_packets >= 2,
+        "{sent:?} {received:?}"
+    );
+    assert!(received.rx_bytes > 100);
+    for address in &a.info.addresses {
+        assert!(inside.addresses.contains(address), "{:?}", inside.addresses);
+    }
+    for gateway in &web.gateways {
+        let found = inside.routes.iter().find(|r| r.via == Some(*gateway));
+        let route = found.with_context(|| format!("no route by {gateway}"))?;
+        assert_eq!(
+            (route.to.prefix_len(), route.device.as_deref()),
+            (0, Some("eth0"))
+        );
+    }
+    let route = |to: &str| inside.routes.iter().find(|r| r.to.to_string() == to);
+    assert_eq!(
+        route("198.51.100.0/24").map(|r| r.kind.as_str()),
+        Some("blackhole")
+    );
+    assert_eq!(route("203.0.113.0/24").map(|r| r.metric), Some(7));
+    for ip in [b.v4(), b.v6()] {
+        let found = inside.neighbours.iter().find(|n| n.address == ip);
+        let neighbour = found.with_context(|| format!("no neighbour {ip}"))?;
+        assert_eq!(neighbour.mac.as_deref(), Some(b.info.mac.as_str()));
+        assert_eq!(neighbour.device, "eth0");
+    }
+    let page = lab.node.netd_ok(&["endpoint", "inspect", "a"])?;
+    for word in [
+        a.info.device.as_str(),
+        "blackhole 198.51.100.0/24",
+        &b.v4().to_string(),
+    ] {
+        assert!(page.contains(word), "{word}:\n{page}");
+    }
+    Ok(())
+}
+
+#[test]
+fn inspect_says_that_a_namespace_is_gone_and_finds_a_renamed_device() -> Result<()> {
+    let lab = Lab::new("inspect-gone")?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    a.ip("link set eth0 down\nlink set eth0 name lan\nlink set lan up\n")?;
+    let shown: EndpointDetails = lab.node.netd_json(&["endpoint", "inspect", "a"])?;
+    let device = shown.inside.context("no inside")?.device;
+    assert_eq!(device.map(|d| d.name).as_deref(), Some("lan"));
+    // The name goes, a handle of this test keeps the namespace: nobody can find it any more.
+    lab.node.netd_ok(&["ns", "del", b.ns.name()])?;
+    let shown: EndpointDetails = lab.node.netd_json(&["endpoint", "inspect", "b"])?;
+    let why = shown.namespace.gone.context("not said to be gone")?;
+    assert!(why.contains(b.ns.name()), "{why}");
+    assert!(shown.inside.is_none() && shown.node_side.is_some());
+    let page = lab.node.netd_ok(&["endpoint", "inspect", "b"])?;
+    assert!(page.contains("gone: target"), "{page}");
+    Ok(())
 }

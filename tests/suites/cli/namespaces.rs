@@ -114,6 +114,76 @@ fn ls_shows_the_endpoints_of_a_namespace() -> Result<()> {
     Ok(())
 }
 
+/// The line of a veth of a namespace: (peer's name, peer's ifindex, peer's namespace).
+fn peer_of(all: &[Value], ns: &str, veth: &str) -> Result<(Value, Value, Value)> {
+    let line = all
+        .iter()
+        .find(|l| l.get("name").and_then(Value::as_str) == Some(ns));
+    let line = line.with_context(|| format!("{ns} is not listed"))?;
+    let veths = line.get("veths").and_then(Value::as_array);
+    let found = veths
+        .context("no veths")?
+        .iter()
+        .find(|v| v.get("name").and_then(Value::as_str) == Some(veth));
+    let peer = found
+        .and_then(|v| v.get("peer"))
+        .with_context(|| format!("{ns} has no {veth}: {line}"))?;
+    let field = |name: &str| peer.get(name).cloned().unwrap_or_default();
+    Ok((field("name"), field("ifindex"), field("namespace")))
+}
+
+#[test]
+fn ls_shows_which_veth_is_whose_peer_foreign_ones_too() -> Result<()> {
+    let lab = Lab::new("ns-peers")?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    let (b, c) = (lab.namespace("b")?, lab.namespace("c")?);
+    // Ifindexes are counted in each namespace: these pairs have the same ones in different places.
+    b.ip(&format!(
+        "link add foreign type veth peer name there netns {}\nlink add one type veth peer name two\n",
+        c.name()
+    ))?;
+    // A namespace without a name: a process holds it.
+    let holder = Running::start(c.command("unshare").args(["-n", "sleep", "600"]))?;
+    let inside = format!("/proc/{}/ns/net", holder.pid());
+    netd_tests::lab::wait::until("the namespace without a name", || {
+        Ok((netns::identity(inside.as_ref())? != c.identity()?).then_some(()))
+    })?;
+    c.ip(&format!(
+        "link add nameless type veth peer name eth0 netns {}\n",
+        holder.pid()
+    ))?;
+    let all: Vec<Value> = lab.node.netd_json(&["ns", "ls"])?;
+    let (node, pid) = (lab.node.ns.name(), format!("pid:{}", holder.pid()));
+    for (ns, veth, peer, at) in [
+        (a.ns.name(), "eth0", a.info.device.as_str(), node),
+        (node, a.info.device.as_str(), "eth0", a.ns.name()),
+        (node, "up0", "eth0", lab.outside.ns.name()),
+        (b.name(), "foreign", "there", c.name()),
+        (c.name(), "there", "foreign", b.name()),
+        (b.name(), "one", "two", b.name()),
+        (b.name(), "two", "one", b.name()),
+        (c.name(), "nameless", "eth0", pid.as_str()),
+    ] {
+        let (name, _, namespace) = peer_of(&all, ns, veth)?;
+        assert_eq!(
+            (name.as_str(), namespace.as_str()),
+            (Some(peer), Some(at)),
+            "{veth} in {ns}"
+        );
+    }
+    assert_eq!(
+        peer_of(&all, a.ns.name(), "eth0")?.1.as_u64(),
+        Some(u64::from(a.info.ifindex))
+    );
+    let table = lab.node.netd_ok(&["ns", "ls"])?;
+    let line = table
+        .lines()
+        .find(|l| l.contains("foreign") && l.contains(b.name()));
+    assert!(line.is_some_and(|l| l.contains("there")), "{table}");
+    Ok(())
+}
+
 #[test]
 fn bad_names_are_refused() -> Result<()> {
     let lab = lab()?;

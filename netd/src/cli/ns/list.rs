@@ -1,4 +1,4 @@
-//! `netd ns ls`.
+//! `netd ns ls`: the named namespaces and the node's own, with endpoints and veths.
 
 use std::fs::read_dir;
 use std::io::ErrorKind;
@@ -10,34 +10,78 @@ use serde::Serialize;
 
 use super::mounts::is_namespace;
 use super::name::DIRECTORY;
+use super::veths::{NODE, Spaces, Veth};
 use crate::cli::output::{list, table};
 use crate::cli::{Context, wait};
 
 /// What identifies a namespace: device and inode.
-type Identity = (u64, u64);
+pub type Identity = (u64, u64);
 
-/// A named namespace.
+/// A namespace.
 #[derive(Debug, Serialize)]
 struct Line {
-    name: String,
+    /// None: the node's own, where it has no name.
+    name: Option<String>,
+    /// Whether it is the one this program runs in.
+    node: bool,
     /// None: a stale file, no namespace.
     inode: Option<u64>,
     /// Names of the endpoints there; none: no daemon answers.
     endpoints: Option<Vec<String>>,
+    /// Its veths; none: it cannot be looked into.
+    veths: Option<Vec<Veth>>,
     #[serde(skip)]
     identity: Option<Identity>,
 }
 
-/// Prints the named namespaces with the endpoints a daemon has there.
+/// Prints the namespaces with the endpoints a daemon has there, and all veths.
 pub fn run(ctx: &Context) -> anyhow::Result<()> {
-    let mut lines = named(Path::new(DIRECTORY))?;
+    let here = identity(Path::new("/proc/thread-self/ns/net"));
+    let mut lines = with_node(named(Path::new(DIRECTORY))?, here);
     // Names are listed without a daemon too; then it is not known what is attached.
-    if let Ok(endpoints) = wait(async { Ok(ctx.client.endpoints().await?) }) {
-        place(&mut lines, &endpoints, |target| {
+    let endpoints = wait(async { Ok(ctx.client.endpoints().await?) }).ok();
+    if let Some(endpoints) = &endpoints {
+        place(&mut lines, endpoints, |target| {
             identity(&target_path(target))
         });
     }
+    if let Some(here) = here {
+        let paths: Vec<_> = lines
+            .iter()
+            .filter_map(|l| Some((l.identity?, l.name.clone()?)))
+            .map(|(id, name)| (id, Path::new(DIRECTORY).join(&name), name))
+            .collect();
+        let named = paths
+            .iter()
+            .map(|(id, path, name)| (*id, name.as_str(), path.as_path()));
+        if let Some(mut spaces) = Spaces::read(here, named, &endpoints.unwrap_or_default()) {
+            for line in &mut lines {
+                line.veths = line.identity.and_then(|id| spaces.veths(id));
+            }
+        }
+    }
     ctx.out.show(&lines, |all| show(all))
+}
+
+/// Marks the node's own namespace, or puts it first where it has no name.
+fn with_node(mut lines: Vec<Line>, here: Option<Identity>) -> Vec<Line> {
+    for line in &mut lines {
+        line.node = here.is_some() && line.identity == here;
+    }
+    if lines.iter().all(|l| !l.node) {
+        lines.insert(
+            0,
+            Line {
+                name: None,
+                node: true,
+                inode: here.map(|(_, inode)| inode),
+                endpoints: None,
+                veths: None,
+                identity: here,
+            },
+        );
+    }
+    lines
 }
 
 fn named(dir: &Path) -> anyhow::Result<Vec<Line>> {
@@ -50,9 +94,11 @@ fn named(dir: &Path) -> anyhow::Result<Vec<Line>> {
         let entry = entry?;
         let identity = identity(&entry.path());
         lines.push(Line {
-            name: entry.file_name().to_string_lossy().into_owned(),
+            name: Some(entry.file_name().to_string_lossy().into_owned()),
+            node: false,
             inode: identity.map(|(_, inode)| inode),
             endpoints: None,
+            veths: None,
             identity,
         });
     }
@@ -61,7 +107,7 @@ fn named(dir: &Path) -> anyhow::Result<Vec<Line>> {
 }
 
 /// The file of an endpoint's target.
-fn target_path(target: &str) -> PathBuf {
+pub fn target_path(target: &str) -> PathBuf {
     match target.strip_prefix("pid:") {
         Some(pid) => format!("/proc/{pid}/ns/net").into(),
         // An absolute path replaces the directory.
@@ -69,7 +115,8 @@ fn target_path(target: &str) -> PathBuf {
     }
 }
 
-fn identity(path: &Path) -> Option<Identity> {
+/// What identifies the namespace of a file; none: it is none.
+pub fn identity(path: &Path) -> Option<Identity> {
     let meta = path.metadata().ok()?;
     is_namespace(path).then_some((meta.dev(), meta.ino()))
 }
@@ -88,18 +135,39 @@ fn place(lines: &mut [Line], endpoints: &[Endpoint], resolve: impl Fn(&str) -> O
     }
 }
 
+/// A line for each veth, so that `grep` finds a device with both its ends.
 fn show(lines: &[Line]) -> String {
+    let rows = lines.iter().flat_map(|l| {
+        let first = [
+            l.name.clone().unwrap_or_else(|| NODE.into()),
+            l.inode.map_or_else(|| "stale".into(), |i| i.to_string()),
+            l.endpoints.as_ref().map_or_else(|| "?".into(), list),
+        ];
+        let veths: Vec<[String; 3]> = match &l.veths {
+            None => vec![["?".into(), "?".into(), "?".into()]],
+            Some(none) if none.is_empty() => vec![["-".into(), "-".into(), "-".into()]],
+            Some(veths) => veths.iter().map(columns).collect(),
+        };
+        veths
+            .into_iter()
+            .map(move |veth| first.iter().cloned().chain(veth).collect())
+    });
     table(
-        &["NAME", "INODE", "ENDPOINTS"],
+        &["NAME", "INODE", "ENDPOINTS", "VETH", "PEER", "PEER IN"],
         &[1],
-        lines.iter().map(|l| {
-            vec![
-                l.name.clone(),
-                l.inode.map_or_else(|| "stale".into(), |i| i.to_string()),
-                l.endpoints.as_ref().map_or_else(|| "?".into(), list),
-            ]
-        }),
+        rows,
     )
+}
+
+fn columns(veth: &Veth) -> [String; 3] {
+    let peer = &veth.peer;
+    [
+        veth.name.clone(),
+        peer.name
+            .clone()
+            .unwrap_or_else(|| format!("if{}", peer.ifindex)),
+        peer.namespace.clone().unwrap_or_else(|| "?".into()),
+    ]
 }
 
 #[cfg(test)]
@@ -114,10 +182,13 @@ mod tests {
         std::fs::File::create(dir.path().join("b")).unwrap();
         std::os::unix::fs::symlink("/proc/self/ns/net", dir.path().join("a")).unwrap();
         let lines = named(dir.path()).unwrap();
-        assert_eq!(lines[0].name, "a");
+        assert_eq!(lines[0].name.as_deref(), Some("a"));
         assert_eq!(lines[0].identity, identity(Path::new("/proc/self/ns/net")));
         assert!(lines[0].inode.is_some());
-        assert_eq!((lines[1].name.as_str(), lines[1].inode), ("b", None));
+        assert_eq!(
+            (lines[1].name.as_deref(), lines[1].inode),
+            (Some("b"), None)
+        );
         assert!(show(&lines).contains("stale"));
         assert!(named(&dir.path().join("missing")).unwrap().is_empty());
     }
@@ -145,9 +216,11 @@ mod tests {
     #[test]
     fn endpoints_are_found_by_the_namespace_whichever_way_they_name_it() {
         let line = |name: &str, inode| Line {
-            name: name.into(),
+            name: Some(name.into()),
+            node: false,
             inode,
             endpoints: None,
+            veths: None,
             identity: inode.map(|i| (4, i)),
         };
         let mut lines = [
@@ -175,5 +248,50 @@ mod tests {
         assert_eq!(target_path("box"), Path::new("/run/netns/box"));
         assert_eq!(target_path("/tmp/x"), Path::new("/tmp/x"));
         assert_eq!(target_path("pid:7"), Path::new("/proc/7/ns/net"));
+    }
+
+    #[test]
+    fn the_node_is_listed_once_with_or_without_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = identity(Path::new("/proc/self/ns/net"));
+        let none = with_node(named(dir.path()).unwrap(), here);
+        assert_eq!((none.len(), none[0].name.as_deref()), (1, None));
+        assert!(none[0].node && none[0].inode.is_some());
+        std::os::unix::fs::symlink("/proc/self/ns/net", dir.path().join("me")).unwrap();
+        let lines = with_node(named(dir.path()).unwrap(), here);
+        assert_eq!((lines.len(), lines[0].name.as_deref()), (1, Some("me")));
+        assert!(lines[0].node);
+    }
+
+    #[test]
+    fn each_veth_is_a_line_with_its_peer() {
+        let veth = |name: &str, peer: Option<&str>, at: Option<&str>| Veth {
+            name: name.into(),
+            ifindex: 3,
+            peer: super::super::veths::Peer {
+                name: peer.map(Into::into),
+                ifindex: 9,
+                namespace: at.map(Into::into),
+            },
+        };
+        let line = Line {
+            name: Some("box".into()),
+            node: false,
+            inode: Some(7),
+            endpoints: Some(vec!["a".into()]),
+            veths: Some(vec![
+                veth("eth0", Some("nde1"), Some(NODE)),
+                veth("x", None, None),
+            ]),
+            identity: Some((4, 7)),
+        };
+        let text = show(&[line]);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .skip(1)
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[0], ["box", "7", "a", "eth0", "nde1", "(node)"]);
+        assert_eq!(lines[1], ["box", "7", "a", "x", "if9", "?"]);
     }
 }

@@ -1,11 +1,13 @@
 //! `netd ns add|del|ls|exec|adopt`: named network namespaces, compatible with `ip netns`.
 //!
-//! Done by this process itself, without a daemon; `ls` merely asks one, if it answers, for endpoints.
+//! Done by this process itself, without a daemon; `ls` merely asks one, if it answers, for endpoints, and
+//! reads veths by `net`.
 
 mod exec;
 mod list;
 mod mounts;
 mod name;
+mod veths;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -32,8 +34,13 @@ pub enum Ns {
         /// Name of the namespace
         name: Name,
     },
-    /// List namespaces, and their endpoints if a daemon answers
-    #[command(visible_alias = "list", after_help = "Example:\n  netd ns ls -o json")]
+    /// List namespaces with their veths, and their endpoints if a daemon answers
+    #[command(
+        visible_alias = "list",
+        after_help = "Example:\n  netd ns ls -o json\n\n\
+            A line for each veth, netd's or not. PEER IN is where its other end is: a name, (node) for the\n\
+            node's own namespace, pid:N for one that only processes hold."
+    )]
     Ls,
     /// Execute a command in a namespace
     Exec(Exec),
