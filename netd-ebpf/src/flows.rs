@@ -140,6 +140,10 @@ pub struct Wish<A> {
     pub leg: Leg,
     /// Masquerade: ifindex of the uplink whose address the flow gets; else 0.
     pub exit: u32,
+    /// Number of the publish it comes in by; 0: none.
+    pub publish: u32,
+    /// Number of the endpoint that begins it, where the leg's is the one that is called; 0: none.
+    pub client: u32,
 }
 
 impl<A> Wish<A> {
@@ -186,6 +190,8 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     flow.device = if outward { wish.leg.device } else { 0 };
     flow.endpoint = wish.leg.endpoint;
     flow.network = wish.leg.network;
+    flow.publish = wish.publish;
+    flow.client = wish.client;
     flow.dst_mac = wish.leg.mac;
     flow.src_mac = wish.leg.gateway_mac;
     flow.kind = wish.kind.code();

@@ -130,6 +130,8 @@ pub fn open_outward_from<A: Net>(
     wish.to = p.tuple;
     wish.ports = PortRange::NONE;
     wish.exit = 0;
+    wish.publish = 0;
+    wish.client = 0;
     wish.leg = Leg {
         device,
         mac: port.mac,

@@ -140,6 +140,8 @@ fn open_published<A: Net>(
         network: publish.network,
     };
     wish.exit = 0;
+    wish.publish = publish.number;
+    wish.client = 0;
     flows::begin::<A>(skb)
 }
 
@@ -222,6 +224,8 @@ fn own<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, Drop
     wish.ports = flows::outside_ports(p.l4, uplink);
     wish.leg = Leg::NODE;
     wish.exit = 0;
+    wish.publish = 0;
+    wish.client = 0;
     let hop = flows::begin::<A>(skb)?;
     rewrite::apply(skb, p, &hop.to, 0)?;
     Ok(Verdict::NEXT)

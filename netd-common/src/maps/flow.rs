@@ -117,6 +117,10 @@ pub struct Flow<A> {
     pub flags: u8,
     /// Number of the network the endpoint is on; 0: the node.
     pub network: u32,
+    /// Number of the publish the flow came in by; 0: by none.
+    pub publish: u32,
+    /// Number of the endpoint that began the flow, where `endpoint` is the one that was called; 0: none.
+    pub client: u32,
 }
 
-pod!(Flow, 16 + 32 + 12 + 12 + 4 + 4, 40 + 32 + 12 + 12 + 4 + 4);
+pod!(Flow, 16 + 32 + 12 + 12 + 4 + 12, 40 + 32 + 12 + 12 + 4 + 12);

@@ -52,4 +52,6 @@ pub struct Publish {
     pub endpoint: u32,
     /// Number of its network.
     pub network: u32,
+    /// Number of the publish, never 0; all rows of a range have the same.
+    pub number: u32,
 }

@@ -32,7 +32,9 @@ pub use inspect::{
     DeviceCounters, DeviceEnd, EndpointDetails, InsideView, NamespaceView, NeighbourLine, RouteLine,
 };
 pub use network::{Network, NetworkCreate, NetworkKind};
-pub use observe::{FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus};
+pub use observe::{
+    FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus, address_or_prefix,
+};
 pub use publish::{HostSpec, Proto, PublishSpec, Published, SpecError};
 
 use serde::{Deserialize, Serialize};

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::Proto;
+use crate::{HostSpec, Proto};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,16 +78,48 @@ pub struct StatLine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FlowFilter {
-    /// Name or id of an endpoint.
+    /// Name or id of an endpoint, whether it began the flow or was called.
     pub endpoint: Option<String>,
     /// Protocol.
     pub proto: Option<Proto>,
-    /// Source address, before or after translation.
-    pub src: Option<IpAddr>,
-    /// Destination address, before or after translation.
-    pub dst: Option<IpAddr>,
-    /// Any of its ports.
+    /// Source address or prefix, before or after translation.
+    #[serde(with = "prefix")]
+    pub src: Option<IpNet>,
+    /// Destination address or prefix, before or after translation.
+    #[serde(with = "prefix")]
+    pub dst: Option<IpNet>,
+    /// Any of its ports (echo: the identifier), before or after translation.
     pub port: Option<u16>,
+}
+
+/// An address, or a prefix `ADDRESS/LENGTH` whose host bits do not count.
+pub fn address_or_prefix(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    let prefix = || text.parse::<IpNet>().map(|net| net.trunc());
+    address
+        .or_else(|_| prefix())
+        .map_err(|_| format!("{text:?} is not an address, nor a prefix like 192.0.2.0/24"))
+}
+
+/// Addresses and prefixes in a query string.
+mod prefix {
+    use ipnet::IpNet;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(
+        clippy::ref_option,
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature serde asks for"
+    )]
+    pub fn serialize<S: Serializer>(net: &Option<IpNet>, to: S) -> Result<S::Ok, S::Error> {
+        net.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpNet>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|t| super::address_or_prefix(&t).map_err(serde::de::Error::custom))
+            .transpose()
+    }
 }
 
 /// One flow of `GET /v1/flows`.
@@ -100,6 +133,10 @@ pub struct FlowLine {
     pub state: String,
     /// Name of the endpoint; none: the node itself.
     pub endpoint: Option<String>,
+    /// Name of the endpoint that began it, where `endpoint` is the one that was called.
+    pub client: Option<String>,
+    /// What it came in by: the outside half of a publish.
+    pub publish: Option<HostSpec>,
     /// Original source address.
     pub src: IpAddr,
     /// Original source port or echo identifier.
@@ -153,4 +190,28 @@ pub struct FdbLine {
     /// Written by the control plane.
     #[serde(rename = "static")]
     pub fixed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_takes_addresses_and_prefixes_and_refuses_the_rest_in_one_line() {
+        for (text, wanted) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("2001:db8::7", "2001:db8::7/128"),
+            ("2001:db8:1::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(address_or_prefix(text).unwrap().to_string(), wanted);
+            let query: FlowFilter =
+                serde_json::from_str(&format!(r#"{{"src":"{text}"}}"#)).unwrap();
+            assert_eq!(query.src.unwrap().to_string(), wanted);
+        }
+        for text in ["", "192.0.2", "192.0.2.0/33", "::1/129", "api"] {
+            let e = address_or_prefix(text).unwrap_err();
+            assert!(e.contains(text) && !e.contains('\n'), "{e}");
+        }
+    }
 }

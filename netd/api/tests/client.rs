@@ -120,14 +120,14 @@ async fn a_flow_filter_is_a_query_of_what_was_given() {
     let filter = FlowFilter {
         endpoint: Some("a".into()),
         proto: Some(Proto::Udp),
-        src: Some("2001:db8::1".parse().unwrap()),
+        src: netd_api::address_or_prefix("2001:db8::1/32").ok(),
         dst: None,
         port: Some(53),
     };
     s.client.flows_flush(&filter).await.unwrap();
     assert_eq!(
         s.saw(),
-        "DELETE /v1/flows?endpoint=a&proto=udp&src=2001%3Adb8%3A%3A1&port=53"
+        "DELETE /v1/flows?endpoint=a&proto=udp&src=2001%3Adb8%3A%3A%2F32&port=53"
     );
 }
 

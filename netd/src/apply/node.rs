@@ -66,9 +66,13 @@ impl Executor for Node {
             Step::HookEndpoint(device) => self.datapath.hook_endpoint(device)?,
             Step::HookGateway(device) => self.datapath.hook_gateway(device)?,
             Step::Unhook(device) => self.datapath.unhook(device)?,
-            Step::EndFlows(endpoint) => {
-                self.datapath
-                    .flows_remove(&|flow| flow.endpoint == *endpoint)?;
+            Step::EndFlows(ended) => {
+                self.datapath.flows_remove(&|flow| {
+                    ended.publishes.contains(&flow.publish)
+                        || [flow.endpoint, flow.client]
+                            .iter()
+                            .any(|n| ended.endpoints.contains(n))
+                })?;
             }
             Step::Port(k, Some(v)) => self.datapath.port_set(*k, v)?,
             Step::Port(k, None) => self.datapath.port_remove(*k)?,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use netd_api::{FdbLine, FlowFilter, FlowLine, Proto};
 
 use super::output::{table, yes};
@@ -20,7 +21,7 @@ pub enum Flow {
     Ls(Filter),
     /// End flows: their next packet begins anew; without options, all of them
     #[command(
-        after_help = "Examples:\n  netd flow flush --endpoint api\n  netd flow flush --proto udp --port 53"
+        after_help = "Examples:\n  netd flow flush --endpoint api\n  netd flow flush --proto udp --port 53\n  netd flow flush --dst 198.51.100.0/24"
     )]
     Flush(Filter),
 }
@@ -70,19 +71,19 @@ impl From<FlowProto> for Proto {
 /// Which flows.
 #[derive(Debug, Args)]
 pub struct Filter {
-    /// Of this endpoint: name or id
+    /// Of this endpoint, calling or called: name or id
     #[arg(long, value_name = "EP", value_parser = values::endpoint)]
     endpoint: Option<String>,
     /// Of this protocol
     #[arg(long)]
     proto: Option<FlowProto>,
-    /// With this source address, before or after translation
-    #[arg(long, value_name = "IP")]
-    src: Option<IpAddr>,
-    /// With this destination address, before or after translation
-    #[arg(long, value_name = "IP")]
-    dst: Option<IpAddr>,
-    /// With this port, on any side
+    /// With this source address or prefix, before or after translation
+    #[arg(long, value_name = "IP[/LEN]", value_parser = netd_api::address_or_prefix)]
+    src: Option<IpNet>,
+    /// With this destination address or prefix, before or after translation
+    #[arg(long, value_name = "IP[/LEN]", value_parser = netd_api::address_or_prefix)]
+    dst: Option<IpNet>,
+    /// With this port (echo: identifier) on any side, before or after translation
     #[arg(long, value_name = "N")]
     port: Option<u16>,
 }
@@ -223,6 +224,8 @@ mod tests {
             proto: "tcp".into(),
             state: "established".into(),
             endpoint: Some("api".into()),
+            client: None,
+            publish: None,
             src: "10.210.0.2".parse().unwrap(),
             sport: 40000,
             dst: "2001:db8::1".parse().unwrap(),

@@ -8,7 +8,7 @@
 //! | `start` | adopting what is there |
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
 //! | `local` | the node's own addresses |
-//! | `observe` | what is told about it |
+//! | `observe`, `flows` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
 //! | [`cleanup`] | removing every trace |
 
@@ -17,6 +17,7 @@ pub mod bpffs;
 pub mod cleanup;
 pub mod core;
 pub mod error;
+mod flows;
 pub mod inspect;
 mod local;
 pub mod lock;

@@ -1,16 +1,14 @@
-//! What the daemon tells: objects as the API shows them, status, statistics, flows.
-
-use std::net::IpAddr;
+//! What the daemon tells: objects as the API shows them, status, statistics.
 
 use netd_api::{
-    Endpoint as ApiEndpoint, EndpointState, FdbLine, FlowFilter, FlowLine, Flushed,
-    Network as ApiNetwork, Proto, Published, StatLine, Status, UplinkStatus,
+    Endpoint as ApiEndpoint, EndpointState, FdbLine, Network as ApiNetwork, Published, StatLine,
+    Status, UplinkStatus,
 };
-use netd_common::maps::{FlowKind, HostKind};
+use netd_common::maps::HostKind;
 
 use super::core::Core;
 use super::error::Result;
-use crate::datapath::{AttachMode, FlowRecord};
+use crate::datapath::AttachMode;
 use crate::model::name::ShowMac;
 use crate::model::{Endpoint, Network, Publish};
 
@@ -70,7 +68,7 @@ impl Core {
             .map_or("?", |n| n.name.as_str())
     }
 
-    fn endpoint_name(&self, number: u32) -> Option<String> {
+    pub(super) fn endpoint_name(&self, number: u32) -> Option<String> {
         self.desired.endpoints.get(&number).map(|e| e.name.clone())
     }
 
@@ -243,63 +241,6 @@ impl Core {
         Ok(lines.collect())
     }
 
-    /// Flows that fit a filter.
-    pub fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowLine>> {
-        let endpoint = self.filter_endpoint(filter)?;
-        let flows = self.node.datapath.flows()?;
-        let fit = flows.iter().filter(|f| fits(f, filter, endpoint));
-        Ok(fit.map(|f| self.show_flow(f)).collect())
-    }
-
-    /// Ends the flows that fit a filter.
-    pub fn flush_flows(&mut self, filter: &FlowFilter) -> Result<Flushed> {
-        let endpoint = self.filter_endpoint(filter)?;
-        let flows = self
-            .node
-            .datapath
-            .flows_remove(&|f| fits(f, filter, endpoint))?;
-        tracing::info!("{flows} flows flushed");
-        Ok(Flushed { flows })
-    }
-
-    fn filter_endpoint(&self, filter: &FlowFilter) -> Result<Option<u32>> {
-        let text = filter.endpoint.as_deref();
-        Ok(text
-            .map(|e| self.desired.endpoint(e, None))
-            .transpose()?
-            .map(|e| e.number))
-    }
-
-    fn show_flow(&self, f: &FlowRecord) -> FlowLine {
-        let kind = match f.kind {
-            FlowKind::Masquerade => "masquerade",
-            FlowKind::Publish => "publish",
-            FlowKind::Node => "node",
-            FlowKind::Forward => "forward",
-        };
-        FlowLine {
-            kind: kind.to_owned(),
-            proto: Proto::from_number(f.proto)
-                .map_or_else(|| f.proto.to_string(), |p| p.name().into()),
-            state: f.state.to_owned(),
-            endpoint: self.endpoint_name(f.endpoint),
-            src: f.src.0,
-            sport: f.src.1,
-            dst: f.dst.0,
-            dport: f.dst.1,
-            nat_src: f.nat_src.0,
-            nat_sport: f.nat_src.1,
-            nat_dst: f.nat_dst.0,
-            nat_dport: f.nat_dst.1,
-            packets: f.original.0,
-            bytes: f.original.1,
-            reply_packets: f.reply.0,
-            reply_bytes: f.reply.1,
-            idle_s: f.idle_ns / 1_000_000_000,
-            expires_s: f.expires_ns / 1_000_000_000,
-        }
-    }
-
     /// Forwarding entries, of one network or of all.
     pub fn list_fdb(&self, network: Option<&str>) -> Result<Vec<FdbLine>> {
         let only = network
@@ -332,16 +273,4 @@ impl Core {
         lines.sort_by(|a, b| (&a.network, &a.mac).cmp(&(&b.network, &b.mac)));
         Ok(lines)
     }
-}
-
-fn fits(f: &FlowRecord, filter: &FlowFilter, endpoint: Option<u32>) -> bool {
-    let is = |wanted: Option<IpAddr>, a: (IpAddr, u16), b: (IpAddr, u16)| {
-        wanted.is_none_or(|ip| a.0 == ip || b.0 == ip)
-    };
-    let ports = [f.src.1, f.dst.1, f.nat_src.1, f.nat_dst.1];
-    endpoint.is_none_or(|n| f.endpoint == n)
-        && filter.proto.is_none_or(|p| p.number() == f.proto)
-        && is(filter.src, f.src, f.nat_src)
-        && is(filter.dst, f.dst, f.nat_dst)
-        && filter.port.is_none_or(|p| ports.contains(&p))
 }

@@ -56,6 +56,7 @@ impl Core {
         core.refresh_uplinks();
         core.settle_onward(Scope::All);
         core.refresh_locals();
+        core.end_orphaned_flows();
         core.adopt_whole();
         tracing::info!(
             networks = core.desired.networks.len(),

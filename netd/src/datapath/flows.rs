@@ -84,6 +84,8 @@ fn record<A: Addr>(original: &Entry<A>, reply: &Entry<A>, life: Life) -> FlowRec
         proto: key.proto,
         endpoint: o.endpoint,
         network: o.network,
+        publish: o.publish,
+        client: o.client,
         src: socket(key.src, key.sport),
         dst: socket(key.dst, key.dport),
         nat_src: socket(o.to.src, o.to.sport),

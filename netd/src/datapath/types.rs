@@ -60,6 +60,10 @@ pub struct FlowRecord {
     pub endpoint: u32,
     /// Number of the network; 0: the node.
     pub network: u32,
+    /// Number of the publish it came in by; 0: none.
+    pub publish: u32,
+    /// Number of the endpoint that began it, where `endpoint` is the one that was called; 0: none.
+    pub client: u32,
     /// Original source.
     pub src: (IpAddr, u16),
     /// Original destination.

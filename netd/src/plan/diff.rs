@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::Rows;
-use super::{Actual, Scope, Step, in_scope};
+use super::{Actual, Ended, Scope, Step, in_scope};
 
 /// Rows of one map that are to be removed.
 fn gone<K: Ord + Copy, V>(
@@ -42,6 +42,11 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
         steps.push(Step::Fdb(*key, None));
     }
     segments_and_ports(actual, want, scope, steps);
+    // Behind the rows: no flow of theirs begins any more.
+    let ended = ended(actual, want, scope);
+    if !ended.is_empty() {
+        steps.push(Step::EndFlows(ended));
+    }
     let fdb = changed(&actual.fdb, &want.fdb);
     steps.extend(fdb.into_iter().map(|(k, v)| Step::Fdb(k, Some(v))));
     let hosts = changed(&actual.hosts, &want.hosts);
@@ -58,11 +63,6 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
 /// one its counts.
 fn segments_and_ports(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     let ports = gone(&actual.ports, &want.ports, |v| in_scope(scope, v.network));
-    let ended: BTreeSet<u32> = ports
-        .iter()
-        .filter_map(|k| actual.ports.get(k))
-        .map(|p| p.endpoint)
-        .collect();
     steps.extend(ports.into_iter().map(|k| Step::Port(k, None)));
     let networks: BTreeSet<u32> = actual
         .segments
@@ -89,8 +89,25 @@ fn segments_and_ports(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Ve
     let ports = changed(&actual.ports, &want.ports);
     steps.extend(ports.into_iter().map(|(k, v)| Step::Port(k, Some(v))));
     steps.append(&mut shrinking);
+}
+
+/// Endpoints and publishes of `scope` that had rows and have none any more.
+fn ended(actual: &Actual, want: &Rows, scope: Scope) -> Ended {
+    fn missing(have: impl Iterator<Item = u32>, want: impl Iterator<Item = u32>) -> BTreeSet<u32> {
+        let want: BTreeSet<u32> = want.collect();
+        have.filter(|n| !want.contains(n)).collect()
+    }
+    let ports = actual.ports.values();
     // Number 0 is a gateway: it has no flows of its own.
-    let still: BTreeSet<u32> = want.ports.values().map(|p| p.endpoint).collect();
-    let over = ended.into_iter().filter(|n| *n != 0 && !still.contains(n));
-    steps.extend(over.map(Step::EndFlows));
+    let endpoints = ports
+        .filter(|p| in_scope(scope, p.network) && p.endpoint != 0)
+        .map(|p| p.endpoint);
+    let published = actual.published.values();
+    let publishes = published
+        .filter(|p| in_scope(scope, p.network))
+        .map(|p| p.number);
+    Ended {
+        endpoints: missing(endpoints, want.ports.values().map(|p| p.endpoint)),
+        publishes: missing(publishes, want.published.values().map(|p| p.number)),
+    }
 }

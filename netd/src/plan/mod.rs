@@ -9,6 +9,7 @@ mod rows;
 
 pub use actual::{Actual, Alias, Device, FdbId, PublishId, fdb_key, publish_key};
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -66,6 +67,22 @@ pub struct EndpointPlan {
     pub gateways: Vec<IpAddr>,
 }
 
+/// Objects whose flows end with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Endpoints, by number: the flows they began and those they were called by.
+    pub endpoints: BTreeSet<u32>,
+    /// Publishes, by number: the flows that came in by them.
+    pub publishes: BTreeSet<u32>,
+}
+
+impl Ended {
+    /// Whether it is nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.publishes.is_empty()
+    }
+}
+
 /// One step; every one may be run again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -97,8 +114,8 @@ pub enum Step {
     HookGateway(String),
     /// Removes the hooks of a device, there or gone.
     Unhook(String),
-    /// Ends the flows of an endpoint.
-    EndFlows(u32),
+    /// Ends the flows of what is no longer there.
+    EndFlows(Ended),
     /// A row of `PORT`: set, or removed when there is no value (likewise below).
     Port(u32, Option<Port>),
     /// A row of `FDB`.

@@ -7,7 +7,8 @@ use netd_common::addr::{Addr, Be16, Mac, V6};
 use netd_common::maps::{FdbEntry, HostEntry, HostKind, Port, Publish, Target, port_flags};
 
 use super::{Actual, FdbId, PublishId, Scope, in_scope};
-use crate::model::{Desired, Endpoint, Network, publish};
+use crate::model::publish::listen_on;
+use crate::model::{Desired, Endpoint, Network};
 
 /// Rows by map.
 #[derive(Debug, Default)]
@@ -65,7 +66,7 @@ fn network_rows(desired: &Desired, actual: &Actual, network: &Network, rows: &mu
         ));
         endpoint_rows(network, endpoint, ifindex, rows);
         for p in desired.publishes_of(endpoint.number) {
-            publish_rows(network, endpoint, ifindex, &p.spec, rows);
+            publish_rows(network, endpoint, ifindex, p, rows);
         }
     }
     if gateway {
@@ -198,10 +199,11 @@ fn publish_rows(
     network: &Network,
     endpoint: &Endpoint,
     ifindex: u32,
-    spec: &netd_api::PublishSpec,
+    publish: &crate::model::Publish,
     rows: &mut Rows,
 ) {
-    for listen in publish::listen_on(endpoint, &spec.host) {
+    let spec = &publish.spec;
+    for listen in listen_on(endpoint, &spec.host) {
         let to = match listen {
             IpAddr::V4(_) => endpoint.v4().map(IpAddr::V4),
             IpAddr::V6(_) => endpoint.v6().map(IpAddr::V6),
@@ -218,6 +220,7 @@ fn publish_rows(
                 device: ifindex,
                 endpoint: endpoint.number,
                 network: network.number,
+                number: publish.number,
             };
             rows.published
                 .insert((wide(listen), host, spec.host.proto.number()), value);

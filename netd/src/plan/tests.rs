@@ -213,7 +213,11 @@ fn what_is_no_longer_asked_for_leaves_nothing() {
         matches!(steps.last(), Some(Step::Delete { later: true, .. })),
         "{steps:?}"
     );
-    assert!(steps.contains(&Step::EndFlows(one)));
+    let ended = Ended {
+        endpoints: BTreeSet::from([one]),
+        publishes: BTreeSet::from([p]),
+    };
+    assert!(steps.contains(&Step::EndFlows(ended)));
     settle(&d, &mut a, &mut next, Scope::Network(web));
     d.apply(&Change {
         put: vec![],
@@ -221,6 +225,56 @@ fn what_is_no_longer_asked_for_leaves_nothing() {
     });
     settle(&d, &mut a, &mut next, Scope::Network(web));
     assert_eq!(a, Actual::default());
+}
+
+#[test]
+fn taking_a_publish_back_ends_its_flows_and_no_other() {
+    let (mut d, mut a, mut next) = (empty(), Actual::default(), 10);
+    let web = network(&mut d, "web", &["10.0.0.0/24", "fd00::/64"]);
+    let db = network(&mut d, "db", &["10.0.1.0/24"]);
+    let one = fresh_endpoint(&mut d, "one", web, &["10.0.0.2/24", "fd00::2/64"]);
+    let two = fresh_endpoint(&mut d, "two", db, &["10.0.1.2/24"]);
+    let range = publish(&mut d, one, "8000-8009:80-89");
+    let same_port = publish(&mut d, one, "9000:80");
+    publish(&mut d, two, "9001:80");
+    settle(&d, &mut a, &mut next, Scope::All);
+    let ended = |steps: &[Step]| -> Vec<Ended> {
+        let of = |step: &Step| match step {
+            Step::EndFlows(ended) => Some(ended.clone()),
+            _ => None,
+        };
+        steps.iter().filter_map(of).collect()
+    };
+    let remove = vec![Key::Publish(range)];
+    d.apply(&Change {
+        put: vec![],
+        remove,
+    });
+    let publishes = BTreeSet::from([range]);
+    let wanted = Ended {
+        publishes,
+        ..Ended::default()
+    };
+    let steps = plan(&d, &a, Scope::Network(web));
+    assert_eq!(ended(&steps), [wanted]);
+    let rows = |s: &Step| matches!(s, Step::Publish(_, None));
+    let last_row = steps.iter().rposition(rows);
+    let flows = steps.iter().position(|s| matches!(s, Step::EndFlows(_)));
+    assert!(last_row < flows, "no new flow begins behind it: {steps:?}");
+    settle(&d, &mut a, &mut next, Scope::Network(web));
+    // The same ports again are another publish: the rows change hands, and the old one's flows end.
+    d.apply(&Change {
+        put: vec![],
+        remove: vec![Key::Publish(same_port)],
+    });
+    publish(&mut d, one, "9000:80");
+    let steps = plan(&d, &a, Scope::Network(web));
+    let publishes = BTreeSet::from([same_port]);
+    let wanted = Ended {
+        publishes,
+        ..Ended::default()
+    };
+    assert_eq!(ended(&steps), [wanted]);
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl World {
     }
 
     /// Publishes `port` of the node (`on`: one address; `None`: all of a family) as `to_port` of an
-    /// endpoint of network 1.
+    /// endpoint of network 1; the publish's number is `port`.
     pub fn publish(
         &mut self,
         on: Option<&Host>,
@@ -357,6 +357,7 @@ impl World {
             device: self.index(endpoint.device),
             endpoint: endpoint.endpoint,
             network: endpoint.network,
+            number: u32::from(port),
         };
         self.datapath.publish_set(key, &value).expect("publish");
     }

@@ -102,6 +102,7 @@ fn a_client_reaches_the_endpoint_and_gets_the_nodes_answer() {
             assert_eq!((flow.original.0, flow.reply.0), (2, 1));
             assert_eq!(flow.nat_dst, (A.ip(family), 80));
             assert_eq!((flow.endpoint, flow.network), (A.endpoint, A.network));
+            assert_eq!((flow.publish, flow.client), (8080, 0));
             w.datapath().flows_remove(&|_| true).unwrap();
         }
     });
@@ -312,5 +313,30 @@ fn a_taken_client_port_is_no_reason_to_refuse_while_another_is_free() {
         reaches(w, &syn, A);
         let foreign = Packet::tcp(&A, 80, &OUTSIDE, 40_001, Flags::ACK, family).to_gateway();
         w.ep_out(&A, &foreign).dropped(DropReason::TcpNoFlow);
+    });
+}
+
+#[test]
+fn flows_are_ended_by_the_publish_they_came_in_by() {
+    World::both(|w, family| {
+        for kind in Kind::PORTS {
+            println!("{kind:?}");
+            // Two published ports of one endpoint port: to the endpoint the flows look alike.
+            w.publish(None, family, proto(kind), 8080, &A, 80);
+            w.publish(None, family, proto(kind), 8081, &A, 80);
+            let one = Packet::first(kind, &OUTSIDE, 40_000, &NODE, 8080, family);
+            let two = Packet::first(kind, &OUTSIDE_TWO, 40_000, &NODE, 8081, family);
+            reaches(w, &one, A);
+            let answer = reaches(w, &two, A);
+            let masqueraded = Packet::first(kind, &A, 20_100, &OUTSIDE, 80, family);
+            w.ep_out(&A, &masqueraded.to_gateway()).redirected();
+            let ended = w.datapath().flows_remove(&|f| f.publish == 8080);
+            assert_eq!(ended.unwrap(), 1);
+            let flows = w.datapath().flows().unwrap();
+            let left: Vec<u32> = flows.iter().map(|f| f.publish).collect();
+            assert!(left.contains(&8081) && left.contains(&0) && left.len() == 2);
+            w.ep_out(&A, &answer).redirected();
+            w.datapath().flows_remove(&|_| true).unwrap();
+        }
     });
 }

@@ -1,0 +1,283 @@
+//! Flows as the API shows and ends them. The table itself is the data path's.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netd_api::{FlowFilter, FlowLine, Flushed, Proto};
+use netd_common::maps::FlowKind;
+
+use super::core::Core;
+use super::error::Result;
+use crate::datapath::FlowRecord;
+
+impl Core {
+    /// Ends the flows of endpoints and publishes that no longer exist: a daemon that was killed between
+    /// removing their rows and ending their flows left them.
+    pub(super) fn end_orphaned_flows(&mut self) {
+        let desired = &self.desired;
+        let gone = |number: u32| number != 0 && !desired.endpoints.contains_key(&number);
+        let ended = self.node.datapath.flows_remove(&|f| {
+            gone(f.endpoint)
+                || gone(f.client)
+                || (f.publish != 0 && !desired.publishes.contains_key(&f.publish))
+        });
+        match ended {
+            Ok(0) => {}
+            Ok(n) => tracing::info!("{n} flows of removed endpoints and published ports ended"),
+            Err(e) => tracing::warn!("{e}"),
+        }
+    }
+
+    /// Flows that fit a filter.
+    pub fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowLine>> {
+        let endpoint = self.filter_endpoint(filter)?;
+        let flows = self.node.datapath.flows()?;
+        let fit = flows.iter().filter(|f| fits(f, filter, endpoint));
+        Ok(fit.map(|f| self.show_flow(f)).collect())
+    }
+
+    /// Ends the flows that fit a filter.
+    pub fn flush_flows(&mut self, filter: &FlowFilter) -> Result<Flushed> {
+        let endpoint = self.filter_endpoint(filter)?;
+        let flows = self
+            .node
+            .datapath
+            .flows_remove(&|f| fits(f, filter, endpoint))?;
+        tracing::info!("{flows} flows flushed");
+        Ok(Flushed { flows })
+    }
+
+    fn filter_endpoint(&self, filter: &FlowFilter) -> Result<Option<u32>> {
+        let text = filter.endpoint.as_deref();
+        Ok(text
+            .map(|e| self.desired.endpoint(e, None))
+            .transpose()?
+            .map(|e| e.number))
+    }
+
+    fn show_flow(&self, f: &FlowRecord) -> FlowLine {
+        let kind = match f.kind {
+            FlowKind::Masquerade => "masquerade",
+            FlowKind::Publish => "publish",
+            FlowKind::Node => "node",
+            FlowKind::Forward => "forward",
+        };
+        FlowLine {
+            kind: kind.to_owned(),
+            proto: Proto::from_number(f.proto)
+                .map_or_else(|| f.proto.to_string(), |p| p.name().into()),
+            state: f.state.to_owned(),
+            endpoint: self.endpoint_name(f.endpoint),
+            client: self.endpoint_name(f.client),
+            publish: self.desired.publishes.get(&f.publish).map(|p| p.spec.host),
+            src: f.src.0,
+            sport: f.src.1,
+            dst: f.dst.0,
+            dport: f.dst.1,
+            nat_src: f.nat_src.0,
+            nat_sport: f.nat_src.1,
+            nat_dst: f.nat_dst.0,
+            nat_dport: f.nat_dst.1,
+            packets: f.original.0,
+            bytes: f.original.1,
+            reply_packets: f.reply.0,
+            reply_bytes: f.reply.1,
+            idle_s: f.idle_ns / 1_000_000_000,
+            expires_s: f.expires_ns / 1_000_000_000,
+        }
+    }
+}
+
+/// Whether a flow fits, by what it was before translation or what it is after.
+fn fits(f: &FlowRecord, filter: &FlowFilter, endpoint: Option<u32>) -> bool {
+    let is = |wanted: Option<IpNet>, a: (IpAddr, u16), b: (IpAddr, u16)| {
+        wanted.is_none_or(|net| net.contains(&a.0) || net.contains(&b.0))
+    };
+    let ports = [f.src.1, f.dst.1, f.nat_src.1, f.nat_dst.1];
+    endpoint.is_none_or(|n| f.endpoint == n || f.client == n)
+        && filter.proto.is_none_or(|p| p.number() == f.proto)
+        && is(filter.src, f.src, f.nat_src)
+        && is(filter.dst, f.dst, f.nat_dst)
+        && filter.port.is_none_or(|p| ports.contains(&p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 10.0.0.2:4000 of endpoint 7 to 203.0.113.9:80, masqueraded as 192.0.2.1:5000.
+    fn flow() -> FlowRecord {
+        let at = |ip: &str, port| (ip.parse().unwrap(), port);
+        FlowRecord {
+            kind: FlowKind::Masquerade,
+            proto: 6,
+            endpoint: 7,
+            network: 1,
+            publish: 0,
+            client: 8,
+            src: at("10.0.0.2", 4000),
+            dst: at("203.0.113.9", 80),
+            nat_src: at("192.0.2.1", 5000),
+            nat_dst: at("203.0.113.9", 80),
+            original: (1, 60),
+            reply: (0, 0),
+            state: "syn_sent",
+            idle_ns: 0,
+            expires_ns: 1,
+        }
+    }
+
+    #[test]
+    fn a_filter_fits_before_or_after_translation_and_all_of_it_must() {
+        let net = |text: &str| Some(netd_api::address_or_prefix(text).unwrap());
+        let none = FlowFilter::default;
+        for (filter, endpoint, wanted) in [
+            (none(), None, true),
+            (none(), Some(7), true),
+            (none(), Some(8), true),
+            (none(), Some(9), false),
+            (
+                FlowFilter {
+                    proto: Some(Proto::Tcp),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    proto: Some(Proto::Udp),
+                    ..none()
+                },
+                None,
+                false,
+            ),
+            (
+                FlowFilter {
+                    src: net("10.0.0.2"),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    src: net("10.0.0.9/24"),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    src: net("192.0.2.1"),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    src: net("203.0.113.9"),
+                    ..none()
+                },
+                None,
+                false,
+            ),
+            (
+                FlowFilter {
+                    dst: net("203.0.113.0/24"),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    dst: net("10.0.0.0/8"),
+                    ..none()
+                },
+                None,
+                false,
+            ),
+            (
+                FlowFilter {
+                    src: net("::/0"),
+                    ..none()
+                },
+                None,
+                false,
+            ),
+            (
+                FlowFilter {
+                    port: Some(4000),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    port: Some(5000),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    port: Some(80),
+                    ..none()
+                },
+                None,
+                true,
+            ),
+            (
+                FlowFilter {
+                    port: Some(81),
+                    ..none()
+                },
+                None,
+                false,
+            ),
+            (
+                FlowFilter {
+                    port: Some(80),
+                    src: net("10.0.0.3"),
+                    ..none()
+                },
+                None,
+                false,
+            ),
+        ] {
+            assert_eq!(
+                fits(&flow(), &filter, endpoint),
+                wanted,
+                "{filter:?} {endpoint:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_flow_that_was_called_fits_by_either_side() {
+        let published = FlowRecord {
+            nat_dst: ("10.0.0.2".parse().unwrap(), 8080),
+            ..flow()
+        };
+        let dst = Some(netd_api::address_or_prefix("10.0.0.2").unwrap());
+        let filter = FlowFilter {
+            dst,
+            ..FlowFilter::default()
+        };
+        assert!(fits(&published, &filter, None) && !fits(&flow(), &filter, None));
+        let port = Some(8080);
+        assert!(fits(
+            &published,
+            &FlowFilter {
+                port,
+                ..FlowFilter::default()
+            },
+            None
+        ));
+    }
+}
