@@ -11,7 +11,7 @@ use crate::family::Net;
 use crate::maps::PORT;
 use crate::skb::Skb;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{neighbour, route, switch, work};
+use crate::{neighbour, publish, route, switch, work};
 
 /// A frame from an endpoint.
 #[inline(always)]
@@ -76,11 +76,14 @@ fn near<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     switch::to_endpoint(skb, port, dst)
 }
 
-/// An IP packet from an endpoint. The two functions stand side by side, not one in the other: stack.
+/// An IP packet from an endpoint. The functions stand side by side, not one in the other: stack.
 #[inline(always)]
 fn ip<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     match packet::<A>(skb, port) {
-        Verdict::OPEN => route::from_endpoint::<A>(skb, port),
+        Verdict::OPEN => match route::from_endpoint::<A>(skb, port) {
+            Verdict::NODE => publish::from_endpoint::<A>(skb, port),
+            decided => decided,
+        },
         decided => decided,
     }
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::maps::HashMap;
 use netd_common::addr::{V4, V6, is_link_local};
 use netd_common::guard::Guarded;
-use netd_common::maps::{Flow, HostEntry, Port, Uplink};
+use netd_common::maps::{Flow, HostEntry, Node, Port, Uplink};
 use netd_common::tuple::Tuple;
 
 use crate::maps::{FLOW4, FLOW6, HOST4, HOST6, LOCAL, WORK4, WORK6};
@@ -28,6 +28,8 @@ pub trait Net: Guarded {
     fn is_of_the_link(self) -> bool;
     /// The uplink's address.
     fn outside(uplink: &Uplink) -> Self;
+    /// The address of the node that endpoints are seen with where they call a published port.
+    fn node(node: &Node) -> Self;
 
     /// Whether an address is the node's own, loopback and link-local ones left out.
     #[inline(always)]
@@ -69,6 +71,10 @@ impl Net for V4 {
         uplink.v4
     }
     #[inline(always)]
+    fn node(node: &Node) -> Self {
+        node.v4
+    }
+    #[inline(always)]
     fn is_of_the_link(self) -> bool {
         false
     }
@@ -97,6 +103,10 @@ impl Net for V6 {
     #[inline(always)]
     fn outside(uplink: &Uplink) -> Self {
         uplink.v6
+    }
+    #[inline(always)]
+    fn node(node: &Node) -> Self {
+        node.v6
     }
     #[inline(always)]
     fn is_of_the_link(self) -> bool {

@@ -138,6 +138,8 @@ pub struct Wish<A> {
     pub ports: PortRange,
     /// The endpoint; [`Leg::NODE`]: the node itself.
     pub leg: Leg,
+    /// Hairpin: the endpoint that calls; else unused.
+    pub caller: Leg,
     /// Masquerade: ifindex of the uplink whose address the flow gets; else 0.
     pub exit: u32,
     /// Number of the publish it comes in by; 0: none.
@@ -152,7 +154,7 @@ impl<A> Wish<A> {
     const fn outward(&self) -> bool {
         match self.kind {
             FlowKind::Masquerade | FlowKind::Forward | FlowKind::Node => true,
-            FlowKind::Publish => false,
+            FlowKind::Publish | FlowKind::Hairpin => false,
         }
     }
 }
@@ -187,18 +189,20 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     flow.last_seen = now;
     flow.packets = 0;
     flow.bytes = 0;
-    flow.device = if outward { wish.leg.device } else { 0 };
+    let hairpin = matches!(wish.kind, FlowKind::Hairpin);
+    lead(flow, if hairpin { &wish.caller } else { &wish.leg });
+    if !outward && !hairpin {
+        flow.device = 0;
+    }
     flow.endpoint = wish.leg.endpoint;
     flow.network = wish.leg.network;
     flow.publish = wish.publish;
     flow.client = wish.client;
-    flow.dst_mac = wish.leg.mac;
-    flow.src_mac = wish.leg.gateway_mac;
     flow.kind = wish.kind.code();
     flow.dir = Dir::Reply.code();
     flow.seen = 0;
     flow.flags = match wish.kind {
-        FlowKind::Masquerade | FlowKind::Forward => flow_flags::TO_ENDPOINT,
+        FlowKind::Masquerade | FlowKind::Forward | FlowKind::Hairpin => flow_flags::TO_ENDPOINT,
         FlowKind::Node => flow_flags::TO_NODE,
         FlowKind::Publish => 0,
     };
@@ -211,7 +215,10 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     flow.bytes = skb.len() as u64;
     flow.tag = p.tuple.tag();
     flow.dir = Dir::Original.code();
-    flow.device = if outward { wish.exit } else { wish.leg.device };
+    lead(flow, &wish.leg);
+    if outward {
+        flow.device = wish.exit;
+    }
     flow.flags = if outward { 0 } else { flow_flags::TO_ENDPOINT };
     if let L4::Tcp(flags) = p.l4 {
         flow.seen = note(0, flags);
@@ -228,6 +235,14 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
             })
         }
     }
+}
+
+/// Lets an entry lead to an endpoint.
+#[inline(always)]
+const fn lead<A: Net>(flow: &mut Flow<A>, leg: &Leg) {
+    flow.device = leg.device;
+    flow.dst_mac = leg.mac;
+    flow.src_mac = leg.gateway_mac;
 }
 
 /// The outside ports, or identifiers, that traffic through an uplink may take.

@@ -22,6 +22,7 @@ mod flows;
 mod gateway;
 mod maps;
 mod neighbour;
+mod publish;
 mod rewrite;
 mod route;
 mod skb;

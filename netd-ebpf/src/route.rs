@@ -15,7 +15,7 @@ use crate::skb::{Skb, receive};
 use crate::verdict::Verdict;
 use crate::{fib, flows, rewrite, work};
 
-/// A packet an endpoint sent to its gateway's MAC.
+/// A packet an endpoint sent to its gateway's MAC. [`Verdict::NODE`]: for an address of the node.
 #[inline(never)]
 pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     Verdict::of(from_endpoint_inner::<A>(skb, port))
@@ -23,20 +23,23 @@ pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 
 #[inline(always)]
 fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
-    let ip = &work::get::<A>()?.packet.ip;
-    if ip.dst == A::gateway(port) || ip.dst.is_of_the_link() {
+    let p = work::packet::<A>(skb)?;
+    let ip = &p.ip;
+    if ip.dst.is_of_the_link() {
         return Ok(Verdict::redirect(receive(port.outer)));
     }
-    let p = work::packet::<A>(skb)?;
     if let Some(hop) = flows::follow(p, skb.len())? {
         return along(skb, port, p, hop);
+    }
+    if ip.dst == A::gateway(port) {
+        return Ok(Verdict::NODE);
     }
     martian(ip.src, ip.dst)?;
     if let Some(host) = ip.dst.host() {
         return to_host(skb, port, p, host);
     }
     let exit = match fib::route(skb, port.inner, ip, &p.tuple)? {
-        Route::Node => return Ok(Verdict::redirect(receive(port.outer))),
+        Route::Node => return Ok(Verdict::NODE),
         // The way into the network itself: its addresses that endpoints have are known.
         Route::Out(exit) if exit == port.outer => return Err(DropReason::UnknownHost),
         Route::Out(exit) => exit,
@@ -78,7 +81,7 @@ fn to_host<A: Net>(
 ) -> Result<Verdict, DropReason> {
     if HostKind::from_code(host.kind) == HostKind::Gateway {
         // An address of the node, on whichever network.
-        return Ok(Verdict::redirect(receive(port.outer)));
+        return Ok(Verdict::NODE);
     }
     if host.network != port.network {
         // Both networks have to agree, and each endpoint's port carries its network's word.

@@ -4,9 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
-use netd_common::maps::{Publish, PublishKey};
+use netd_common::maps::Publish;
 use netd_common::tuple::Tuple;
-use netd_common::wire::L4;
+use netd_common::wire::{L4, Packet};
 
 use crate::family::Net;
 use crate::maps::PUBLISH;
@@ -16,15 +16,32 @@ use crate::work;
 /// `bpf_sock.state` of a listening TCP socket.
 const TCP_LISTEN: u32 = 10;
 
-/// The published port a packet to `addr`:`dport` is for.
+/// The published port a packet is for.
 #[inline(always)]
-pub fn published<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
-    // SAFETY: a map value stays readable for the run of the program.
-    unsafe {
-        PUBLISH
-            .get(&PublishKey::new(t.dst, t.dport, t.proto))
-            .or_else(|| PUBLISH.get(&PublishKey::new(A::ZERO, t.dport, t.proto)))
+pub fn published<A: Net>(p: &Packet<A>) -> Option<&'static Publish> {
+    match p.l4 {
+        L4::Tcp(_) | L4::Udp => find(&p.tuple),
+        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => None,
     }
+}
+
+/// The published port at `t.dst`:`t.dport`, of that very address or of all. The key is in the work
+/// value: the search for a port is deep in a call chain.
+#[inline(always)]
+fn find<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
+    let key = &mut work::get::<A>().ok()?.publish;
+    // Field by field: as a whole it would be made on the stack first.
+    key.addr = t.dst.to_16();
+    key.port = t.dport;
+    key.proto = t.proto;
+    key.pad = 0;
+    // SAFETY: a map value stays readable for the run of the program.
+    if let Some(publish) = unsafe { PUBLISH.get(&*key) } {
+        return Some(publish);
+    }
+    key.addr = A::ZERO.to_16();
+    // SAFETY: as above.
+    unsafe { PUBLISH.get(&*key) }
 }
 
 /// Whether the outside socket that gets the replies `reply` of a new flow is a published port or
@@ -35,27 +52,7 @@ pub fn held<A: Net>(skb: Skb, l4: L4, reply: &Tuple<A>, own: bool) -> bool {
         L4::Tcp(_) | L4::Udp => {}
         L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return false,
     }
-    taken_by_publish(reply) || (!own && owner(skb, l4, reply) != Owner::Nobody)
-}
-
-/// As [`published`], with the key in the work value: the search for a port is deep in a call chain.
-#[inline(always)]
-fn taken_by_publish<A: Net>(t: &Tuple<A>) -> bool {
-    let Ok(work) = work::get::<A>() else {
-        return false;
-    };
-    let key = &mut work.publish;
-    key.addr = t.dst.to_16();
-    key.port = t.dport;
-    key.proto = t.proto;
-    key.pad = 0;
-    // SAFETY: a map value stays readable for the run of the program.
-    if unsafe { PUBLISH.get(&*key) }.is_some() {
-        return true;
-    }
-    key.addr = A::ZERO.to_16();
-    // SAFETY: as above.
-    unsafe { PUBLISH.get(&*key) }.is_some()
+    find(reply).is_some() || (!own && owner(skb, l4, reply) != Owner::Nobody)
 }
 
 /// Who would get a packet with a tuple on the node.

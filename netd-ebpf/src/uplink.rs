@@ -3,9 +3,8 @@
 
 use netd_common::addr::{V4, V6};
 use netd_common::flow::begins;
-use netd_common::maps::{FlowKind, HostKind, Publish, Uplink, flow_flags};
-use netd_common::nat::PortRange;
-use netd_common::publish;
+use netd_common::maps::{FlowKind, HostKind, Uplink, flow_flags};
+use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
@@ -14,9 +13,8 @@ use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
 use crate::maps::{PORT, UPLINK};
 use crate::skb::Skb;
-use crate::sockets::{self, Owner};
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{rewrite, route, work};
+use crate::{publish, rewrite, route, work};
 
 /// A frame from the outside.
 #[inline(always)]
@@ -29,11 +27,11 @@ pub fn r#in(skb: Skb) -> Verdict {
         Ok(Eth {
             ethertype: ethertype::IPV4,
             ..
-        }) => packet_in::<V4>(skb),
+        }) => ip_in::<V4>(skb),
         Ok(Eth {
             ethertype: ethertype::IPV6,
             ..
-        }) => packet_in::<V6>(skb),
+        }) => ip_in::<V6>(skb),
         Ok(_) | Err(_) => Verdict::NEXT,
     }
 }
@@ -45,36 +43,48 @@ fn parse<A: Net>(skb: Skb) -> Option<&'static Packet<A>> {
     work::packet::<A>(skb).ok()
 }
 
+/// The two functions stand side by side, not one in the other: stack.
+#[inline(always)]
+fn ip_in<A: Net>(skb: Skb) -> Verdict {
+    match packet_in::<A>(skb) {
+        Verdict::OPEN => new_in::<A>(skb),
+        decided => decided,
+    }
+}
+
+/// [`Verdict::OPEN`]: of no flow netd knows.
 #[inline(never)]
 fn packet_in<A: Net>(skb: Skb) -> Verdict {
     Verdict::of(packet_in_inner::<A>(skb))
 }
 
 #[inline(always)]
-#[expect(clippy::collapsible_if, reason = "see the comment inside")]
 fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let Some(p) = parse::<A>(skb) else {
         return Ok(Verdict::NEXT);
     };
-    if let Some(hop) = flows::follow(p, skb.len())? {
-        return along_in(skb, p, hop);
+    match flows::follow(p, skb.len())? {
+        Some(hop) => along_in(skb, p, hop),
+        None => Ok(Verdict::OPEN),
     }
+}
+
+/// A packet of no flow, which [`packet_in`] has read.
+#[inline(never)]
+fn new_in<A: Net>(skb: Skb) -> Verdict {
+    Verdict::of(new_in_inner::<A>(skb))
+}
+
+#[inline(always)]
+fn new_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
+    let p = &work::get::<A>()?.packet;
     // SAFETY: a map value stays readable for the run of the program.
     let Some(uplink) = (unsafe { UPLINK.get(&skb.ifindex()) }) else {
         return Ok(Verdict::NEXT);
     };
-    publish::from_wire(p.ip.src, p.ip.dst)?;
-    // Plain nested conditions: LLVM turns a chain of them into flags that the verifier takes for
-    // arithmetic on pointers.
-    if matches!(p.l4, L4::Tcp(_) | L4::Udp) {
-        if let Some(publish) = sockets::published(&p.tuple) {
-            if is_new(skb, p) {
-                if is_node(p, uplink) {
-                    let hop = open_published(skb, p, publish)?;
-                    return route::to_endpoint(skb, p, hop);
-                }
-            }
-        }
+    from_wire(p.ip.src, p.ip.dst)?;
+    if let Some(hop) = publish::from_outside(skb, p, uplink)? {
+        return route::to_endpoint(skb, p, hop);
     }
     if p.ip.dst == A::outside(uplink) {
         return Ok(Verdict::NEXT);
@@ -98,58 +108,6 @@ fn along_in<A: Net>(skb: Skb, p: &Packet<A>, hop: &Hop<A>) -> Result<Verdict, Dr
     }
     Ok(Verdict::NEXT)
 }
-
-/// Whether the packet may begin a flow to a published port: a conversation of the node's own, with
-/// these very sockets, goes on.
-#[inline(always)]
-fn is_new<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
-    if let L4::Tcp(flags) = p.l4
-        && !begins(flags)
-    {
-        return false;
-    }
-    sockets::owner(skb, p.l4, &p.tuple) != Owner::Connected
-}
-
-/// Whether the destination is an address of the node: a port published on all addresses must not
-/// catch what is only passing through.
-#[inline(always)]
-fn is_node<A: Net>(p: &Packet<A>, uplink: &Uplink) -> bool {
-    p.ip.dst == A::outside(uplink) || p.ip.dst.is_local()
-}
-
-/// Begins a flow from the outside to a published endpoint port. The client keeps its address, and its
-/// port too unless two published ports of one endpoint port would make two conversations look alike.
-#[inline(always)]
-fn open_published<A: Net>(
-    skb: Skb,
-    p: &Packet<A>,
-    publish: &Publish,
-) -> Result<&'static Hop<A>, DropReason> {
-    let wish = &mut work::get::<A>()?.wish;
-    wish.kind = FlowKind::Publish;
-    wish.to = p.tuple;
-    wish.to.dst = A::from_16(publish.addr);
-    wish.to.dport = publish.port;
-    wish.ports = CLIENT_PORTS;
-    wish.leg = Leg {
-        device: publish.device,
-        mac: publish.mac,
-        gateway_mac: publish.gateway_mac,
-        endpoint: publish.endpoint,
-        network: publish.network,
-    };
-    wish.exit = 0;
-    wish.publish = publish.number;
-    wish.client = 0;
-    flows::begin::<A>(skb)
-}
-
-/// What a client's source port may become.
-const CLIENT_PORTS: PortRange = PortRange {
-    min: 1,
-    max: u16::MAX,
-};
 
 /// A frame to the outside.
 #[inline(always)]

@@ -26,6 +26,8 @@ impl Verdict {
     pub const OPEN: Self = Self(4 << 32);
     /// A question that netd answers itself.
     pub const ASKED: Self = Self(5 << 32);
+    /// For an address of the node.
+    pub const NODE: Self = Self(6 << 32);
     const REDIRECT: u64 = 3 << 32;
     const KIND: u64 = 0xffff_ffff << 32;
 

@@ -2,6 +2,8 @@
 
 #[path = "packet/guard.rs"]
 mod guard;
+#[path = "packet/hairpin.rs"]
+mod hairpin;
 #[path = "packet/headers.rs"]
 mod headers;
 #[path = "packet/load.rs"]

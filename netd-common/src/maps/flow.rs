@@ -16,6 +16,9 @@ pub enum FlowKind {
     Node,
     /// Endpoint traffic to the outside that keeps its address, so that the replies are let in.
     Forward,
+    /// An endpoint's traffic to a published port: its destination becomes the server's endpoint, its
+    /// source an address of the node.
+    Hairpin,
 }
 
 impl FlowKind {
@@ -27,6 +30,7 @@ impl FlowKind {
             Self::Publish => 1,
             Self::Node => 2,
             Self::Forward => 3,
+            Self::Hairpin => 4,
         }
     }
 
@@ -38,6 +42,7 @@ impl FlowKind {
             1 => Some(Self::Publish),
             2 => Some(Self::Node),
             3 => Some(Self::Forward),
+            4 => Some(Self::Hairpin),
             _ => None,
         }
     }

@@ -32,8 +32,11 @@ pub mod node_flags {
 pub struct Node {
     /// [`node_flags`].
     pub flags: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The node's IPv4 address that a server sees where an endpoint calls a published port; 0: the
+    /// address that was called.
+    pub v4: V4,
+    /// The same of IPv6.
+    pub v6: V6,
 }
 
 /// Key of `DENY`, an LPM trie: a source prefix whose packets die in XDP.

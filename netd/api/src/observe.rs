@@ -125,13 +125,13 @@ mod prefix {
 /// One flow of `GET /v1/flows`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowLine {
-    /// `masquerade`, `publish` or `node`.
+    /// `masquerade`, `publish`, `hairpin`, `node` or `forward`.
     pub kind: String,
     /// Protocol: `tcp`, `udp`, `icmp`, `icmpv6`.
     pub proto: String,
     /// State: TCP's, else `new` or `replied`.
     pub state: String,
-    /// Name of the endpoint; none: the node itself.
+    /// Name of the endpoint, of a hairpin flow the server's; none: the node itself.
     pub endpoint: Option<String>,
     /// Name of the endpoint that began it, where `endpoint` is the one that was called.
     pub client: Option<String>,

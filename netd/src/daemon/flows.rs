@@ -61,6 +61,7 @@ impl Core {
             FlowKind::Publish => "publish",
             FlowKind::Node => "node",
             FlowKind::Forward => "forward",
+            FlowKind::Hairpin => "hairpin",
         };
         FlowLine {
             kind: kind.to_owned(),

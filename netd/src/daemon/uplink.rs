@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netd_common::addr::Be16;
+use netd_common::addr::{Addr, Be16};
 use netd_common::maps::Uplink as Row;
 
 use super::core::Core;
@@ -94,6 +94,13 @@ impl Core {
         for link in &wanted {
             self.use_uplink(link, &addresses)?;
         }
+        // Of several uplinks the first that has an address: callers are to be seen with one address.
+        let rows = || self.uplinks.values().map(|u| u.row);
+        let v4 = rows().map(|r| r.v4).find(|a| !a.is_unspecified());
+        let v6 = rows().map(|r| r.v6).find(|a| !a.is_unspecified());
+        self.node
+            .datapath
+            .node_addresses_set(v4.unwrap_or_default(), v6.unwrap_or_default())?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
-use netd_common::addr::V6;
+use netd_common::addr::{V4, V6};
 use netd_common::maps::{
     FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Target, Uplink, name,
     node_flags,
@@ -168,13 +168,26 @@ impl Datapath {
         } else {
             node_flags::DENY
         };
-        self.node
-            .set(0, Raw(Node { flags, pad: 0 }), 0)
-            .map_err(|e| Error::Map {
+        self.node_change(|node| node.flags = flags)
+    }
+
+    /// Says which addresses of the node a server sees where an endpoint calls a published port; zero:
+    /// the one that was called.
+    pub fn node_addresses_set(&mut self, v4: V4, v6: V6) -> Result<()> {
+        self.node_change(|node| (node.v4, node.v6) = (v4, v6))
+    }
+
+    fn node_change(&mut self, change: impl FnOnce(&mut Node)) -> Result<()> {
+        let error = |op| {
+            move |e: aya::maps::MapError| Error::Map {
                 map: name::NODE,
-                op: "insert",
+                op,
                 why: chain(&e),
-            })
+            }
+        };
+        let Raw(mut node) = self.node.get(&0, 0).map_err(error("look-up"))?;
+        change(&mut node);
+        self.node.set(0, Raw(node), 0).map_err(error("insert"))
     }
 }
 

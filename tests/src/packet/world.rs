@@ -199,6 +199,9 @@ impl World {
             }
         }
         self.datapath.locals_set(&local).expect("node addresses");
+        self.datapath
+            .node_addresses_set(NODE.v4.octets(), NODE.v6.octets())
+            .expect("node addresses");
     }
 
     fn row(&mut self, who: &Host, gateway: &Host, segment_ports: u32) {

@@ -15,6 +15,7 @@ const UNPROVEN: &[(DropReason, &str)] = &[(
 fn cases() -> impl Iterator<Item = &'static DropCase> {
     [
         super::guard::DROPS,
+        super::hairpin::DROPS,
         super::masquerade::DROPS,
         super::published::DROPS,
         super::route::DROPS,

@@ -1,0 +1,142 @@
+//! Published ports: a packet for one of the node's sockets begins a flow to the endpoint behind it.
+
+use netd_common::flow::begins;
+use netd_common::maps::{FlowKind, Port, Publish, Uplink, port_flags};
+use netd_common::nat::PortRange;
+use netd_common::reason::DropReason;
+use netd_common::wire::{L4, Packet};
+
+use crate::family::Net;
+use crate::flows::{self, Hop, Leg};
+use crate::maps::NODE;
+use crate::skb::{Skb, receive};
+use crate::sockets::{self, Owner};
+use crate::verdict::Verdict;
+use crate::{route, work};
+
+/// What a client's source port may become where the client keeps its address.
+const CLIENT_PORTS: PortRange = PortRange {
+    min: 1,
+    max: u16::MAX,
+};
+
+/// What it may become where the node's address takes its place.
+const NODE_PORTS: PortRange = PortRange {
+    min: 1024,
+    max: u16::MAX,
+};
+
+/// A new packet from outside: its flow to the endpoint, if it is for a published port. The client keeps
+/// its address, and its port too unless two published ports of one endpoint port would make two
+/// conversations look alike.
+#[inline(always)]
+#[expect(clippy::collapsible_if, reason = "see the comment inside")]
+pub fn from_outside<A: Net>(
+    skb: Skb,
+    p: &Packet<A>,
+    uplink: &Uplink,
+) -> Result<Option<&'static Hop<A>>, DropReason> {
+    // Plain nested conditions: LLVM turns a chain of them into flags that the verifier takes for
+    // arithmetic on pointers.
+    if let Some(publish) = sockets::published(p) {
+        if is_new(skb, p) {
+            if p.ip.dst == A::outside(uplink) || p.ip.dst.is_local() {
+                return open::<A>(skb, p, publish, None).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A packet of an endpoint for an address of the node, already read: to the endpoint behind a
+/// published port, else to the node's stack. Isolation keeps networks apart, not from what the node
+/// offers to everybody; an internal network has no way out, and a published port of another network
+/// would be one. It stands beside [`route::from_endpoint`], not in it: stack.
+#[inline(never)]
+pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(from_endpoint_inner::<A>(skb, port))
+}
+
+#[inline(always)]
+#[expect(clippy::collapsible_if, reason = "as above")]
+fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    let p = &work::get::<A>()?.packet;
+    if let Some(publish) = sockets::published(p) {
+        if is_new(skb, p) {
+            // Not all the routing table keeps from being forwarded is the node's own.
+            if p.ip.dst == A::gateway(port) || p.ip.dst.is_local() {
+                if port.flags & port_flags::INTERNAL != 0 {
+                    return Err(DropReason::Internal);
+                }
+                let hop = open::<A>(skb, p, publish, Some(port))?;
+                return route::to_endpoint(skb, p, hop);
+            }
+        }
+    }
+    Ok(Verdict::redirect(receive(port.outer)))
+}
+
+/// Whether the packet may begin a flow to a published port: a conversation of the node's own, with
+/// these very sockets, goes on.
+#[inline(always)]
+fn is_new<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
+    if let L4::Tcp(flags) = p.l4
+        && !begins(flags)
+    {
+        return false;
+    }
+    sockets::owner(skb, p.l4, &p.tuple) != Owner::Connected
+}
+
+/// Begins the flow. `caller`: the port of the endpoint that calls. It is seen with the node's address,
+/// as outside (RFC 4787 REQ-9a): from its own one the server, on the same segment or the caller itself,
+/// would answer straight to it, and the caller would not know the answer.
+#[inline(always)]
+fn open<A: Net>(
+    skb: Skb,
+    p: &Packet<A>,
+    publish: &Publish,
+    caller: Option<&Port>,
+) -> Result<&'static Hop<A>, DropReason> {
+    let wish = &mut work::get::<A>()?.wish;
+    wish.to = p.tuple;
+    wish.to.dst = A::from_16(publish.addr);
+    wish.to.dport = publish.port;
+    wish.exit = 0;
+    wish.publish = publish.number;
+    wish.leg = Leg {
+        device: publish.device,
+        mac: publish.mac,
+        gateway_mac: publish.gateway_mac,
+        endpoint: publish.endpoint,
+        network: publish.network,
+    };
+    if let Some(port) = caller {
+        wish.kind = FlowKind::Hairpin;
+        wish.ports = NODE_PORTS;
+        wish.to.src = node_address(p.ip.dst);
+        wish.client = port.endpoint;
+        wish.caller = Leg {
+            device: skb.ifindex(),
+            mac: port.mac,
+            gateway_mac: port.gateway_mac,
+            endpoint: port.endpoint,
+            network: port.network,
+        };
+    } else {
+        wish.kind = FlowKind::Publish;
+        wish.ports = CLIENT_PORTS;
+        wish.client = 0;
+    }
+    flows::begin::<A>(skb)
+}
+
+/// The address callers are seen with: the uplink's, which the node itself does not use towards
+/// endpoints, so that their ports and the node's do not meet. A node without one has the called address.
+#[inline(always)]
+fn node_address<A: Net>(called: A) -> A {
+    match NODE.get(0) {
+        Some(node) if !A::node(node).is_unspecified() => A::node(node),
+        Some(_) | None => called,
+    }
+}
