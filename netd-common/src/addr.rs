@@ -60,6 +60,10 @@ pub trait Addr: Pod + Eq + core::fmt::Debug {
     fn is_loopback(self) -> bool;
     /// The unspecified address (0.0.0.0, `::`).
     fn is_unspecified(self) -> bool;
+    /// Never the source or destination of a packet on a wire: 0/8, 127/8, 240/4; `::`, `::1`,
+    /// `::ffff:0:0/96` (RFC 6890 section 2.2). The IPv4 limited broadcast address is one too: it is
+    /// never routed.
+    fn is_never_sent(self) -> bool;
     /// An IPv6 address that stands for an IPv4 one (`::ffff:0:0/96`): programs use it among themselves,
     /// no packet may (RFC 4291 section 2.5.5.2, RFC 6890).
     fn is_mapped(self) -> bool;
@@ -91,6 +95,10 @@ impl Addr for V4 {
         self == Self::ZERO
     }
     #[inline(always)]
+    fn is_never_sent(self) -> bool {
+        self[0] == 0 || self[0] == 127 || self[0] >= 240
+    }
+    #[inline(always)]
     fn is_mapped(self) -> bool {
         false
     }
@@ -119,6 +127,11 @@ impl Addr for V6 {
     #[inline(always)]
     fn is_unspecified(self) -> bool {
         u128::from_be_bytes(self) == 0
+    }
+    #[inline(always)]
+    fn is_never_sent(self) -> bool {
+        let high = u128::from_be_bytes(self) >> 1;
+        high == 0 || self.is_mapped()
     }
     #[inline(always)]
     fn is_mapped(self) -> bool {
@@ -202,6 +215,19 @@ mod tests {
         assert!(one.is_loopback() && !one.is_unspecified() && !V6::ZERO.is_loopback());
         one[0] = 0xff;
         assert!(one.is_multicast());
+        for never in [[0, 1, 2, 3], [127, 0, 0, 1], [240, 0, 0, 1], [255; 4]] {
+            assert!(never.is_never_sent(), "{never:?}");
+        }
+        for fine in [[1, 0, 0, 0], [126, 0, 0, 1], [128, 0, 0, 1], [239, 0, 0, 1]] {
+            assert!(!fine.is_never_sent(), "{fine:?}");
+        }
+        let mut low = V6::ZERO;
+        assert!(low.is_never_sent());
+        low[15] = 1;
+        assert!(low.is_never_sent());
+        low[15] = 2;
+        assert!(!low.is_never_sent());
+        assert!([192, 0, 2, 7].to_16().is_never_sent());
         let mapped: V6 = [192, 0, 2, 7].to_16();
         assert!(mapped.is_mapped() && ![192, 0, 2, 7].is_mapped() && !V6::ZERO.is_mapped());
         for byte in 0..12 {

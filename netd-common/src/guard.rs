@@ -1,11 +1,12 @@
 //! What an endpoint may send: its own MAC, its own addresses, no router's words.
 
-use crate::addr::{Addr, Mac, V4, V6, link_local};
+use crate::addr::{Addr, Be16, Mac, V4, V6, link_local};
 use crate::maps::{Port, port_flags};
 use crate::reason::DropReason;
-use crate::wire::Family;
+use crate::tuple::proto;
 use crate::wire::arp::Arp;
 use crate::wire::nd::{Kind, Nd};
+use crate::wire::{Family, Ip, Window};
 
 /// Whose a source address is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,15 +121,33 @@ const fn forwards(port: &Port) -> bool {
     port.flags & (port_flags::FORWARDS | port_flags::GATEWAY) != 0
 }
 
-/// Refuses a routed packet whose addresses must not be on a wire (RFC 1812 section 5.3.7, RFC 4291
-/// sections 2.5.2, 2.5.3 and 2.7).
+/// Whether a packet is for a DHCP client: only a server may speak to one. Servers are known by the port
+/// they speak to; their own may be any (RFC 2131 section 4.1, RFC 8415 section 7.2).
+#[inline(always)]
+pub fn is_for_dhcp_client<A: Addr, W: Window + ?Sized>(w: &W, ip: &Ip<A>) -> bool {
+    let client = if A::IS_V4 {
+        Be16::new(68)
+    } else {
+        Be16::new(546)
+    };
+    ip.proto == proto::UDP && !ip.later && w.load::<2>(usize::from(ip.l4) + 2) == Some(client.0)
+}
+
+/// Refuses a DHCP server's words from an endpoint.
+#[inline(always)]
+pub fn dhcp<A: Addr, W: Window + ?Sized>(port: &Port, w: &W, ip: &Ip<A>) -> Result<(), DropReason> {
+    if is_for_dhcp_client(w, ip) && !forwards(port) {
+        Err(DropReason::DhcpServer)
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses a routed packet whose addresses must not be on a wire (RFC 1812 section 5.3.7, RFC 6890,
+/// RFC 4291 sections 2.5.2, 2.5.3, 2.5.5.2 and 2.7).
 #[inline(always)]
 pub fn martian<A: Addr>(src: A, dst: A) -> Result<(), DropReason> {
-    let bad = src.is_multicast()
-        || src.is_loopback()
-        || src.is_unspecified()
-        || dst.is_loopback()
-        || dst.is_unspecified();
+    let bad = src.is_multicast() || src.is_never_sent() || dst.is_never_sent();
     if bad {
         Err(DropReason::Martian)
     } else {
@@ -286,11 +305,67 @@ mod tests {
             ([224, 0, 0, 1], b),
             ([127, 0, 0, 1], b),
             ([0; 4], b),
+            ([240, 0, 0, 1], b),
             (a, [127, 0, 0, 1]),
             (a, [0; 4]),
+            (a, [255; 4]),
         ] {
             assert_eq!(martian(s, d), Err(DropReason::Martian), "{s:?} {d:?}");
         }
         assert_eq!(martian(a, [224, 0, 0, 1]), Ok(()));
+    }
+
+    #[test]
+    fn only_servers_speak_to_dhcp_clients() {
+        let frame = |dport: u16| {
+            let mut f = vec![0u8; 42];
+            f[36..38].copy_from_slice(&dport.to_be_bytes());
+            f
+        };
+        fn ip<A: Addr>(addr: A) -> Ip<A> {
+            Ip {
+                src: addr,
+                dst: addr,
+                proto: proto::UDP,
+                ttl: 64,
+                tos: 0,
+                l4: 34,
+                end: 42,
+                fragment: true,
+                later: false,
+            }
+        }
+        let (four, six) = (ip([10, 0, 0, 5]), ip(V6_OWN));
+        assert_eq!(
+            dhcp(&port(), &frame(68)[..], &four),
+            Err(DropReason::DhcpServer)
+        );
+        assert_eq!(
+            dhcp(&port(), &frame(546)[..], &six),
+            Err(DropReason::DhcpServer)
+        );
+        for (v4, v6) in [(67, 547), (546, 68), (0x4444, 0)] {
+            assert_eq!(dhcp(&port(), &frame(v4)[..], &four), Ok(()));
+            assert_eq!(dhcp(&port(), &frame(v6)[..], &six), Ok(()));
+        }
+        assert_eq!(dhcp(&router(), &frame(68)[..], &four), Ok(()));
+        let other = [
+            Ip {
+                later: true,
+                ..four
+            },
+            Ip {
+                proto: proto::TCP,
+                ..four
+            },
+        ];
+        for ip in other {
+            assert_eq!(dhcp(&port(), &frame(68)[..], &ip), Ok(()));
+        }
+        assert_eq!(
+            dhcp(&port(), &frame(68)[..36], &four),
+            Ok(()),
+            "too short to say"
+        );
     }
 }

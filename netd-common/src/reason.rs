@@ -109,6 +109,10 @@ codes! {
         Unpublished = 31, "unpublished";
         /// The destination is behind the very switch port the frame came from.
         Reflected = 32, "reflected";
+        /// The sender chose the way (IPv4 source route, IPv6 routing header of type 0).
+        SourceRoute = 33, "source_route";
+        /// An endpoint speaks to DHCP clients as only a server may.
+        DhcpServer = 34, "dhcp_server";
     }
 }
 

@@ -66,8 +66,14 @@ fn near<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     let Ok(ip) = A::parse(&skb, L3) else {
         return Verdict::OPEN;
     };
-    // Neighbour discovery is looked into.
+    // Neighbour discovery, options and what DHCP clients hear are looked into.
     if !A::IS_V4 && ip.proto == A::ICMP {
+        return Verdict::OPEN;
+    }
+    if A::IS_V4 && usize::from(ip.l4) != L3 + A::HEADER {
+        return Verdict::OPEN;
+    }
+    if ip.dst.is_loopback() || guard::is_for_dhcp_client(&skb, &ip) {
         return Verdict::OPEN;
     }
     if guard::source(port, ip.src, ip.dst) != Source::Own {
@@ -108,6 +114,14 @@ fn packet_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropRe
         ip.src,
         DropReason::SpoofedIp,
     )?;
+    guard::dhcp(port, &skb, ip)?;
+    if A::IS_V4 && usize::from(ip.l4) != L3 + A::HEADER {
+        skb.pull(u32::from(ip.l4) + 1);
+        A::options(&skb, L3, ip)?;
+    }
+    if ip.dst.is_loopback() {
+        return Err(DropReason::Martian);
+    }
     let dst = skb.load::<6>(0).ok_or(DropReason::Truncated)?;
     if port.outer != 0 && dst == port.gateway_mac {
         return Ok(Verdict::OPEN);

@@ -58,8 +58,9 @@ pub fn judge(frame: &Frame) -> Result<(), DropReason> {
         _ => Ok(()),
     };
     match judged {
-        // More extension headers than netd follows are odd, not malformed: the node may want them.
-        Err(DropReason::ExtHeaders) => Ok(()),
+        // More extension headers than netd follows, or a source route, are odd, not malformed: the node's
+        // stack decides.
+        Err(DropReason::ExtHeaders | DropReason::SourceRoute) => Ok(()),
         other => other,
     }
 }

@@ -6,6 +6,8 @@ mod guard;
 mod hairpin;
 #[path = "packet/headers.rs"]
 mod headers;
+#[path = "packet/hygiene.rs"]
+mod hygiene;
 #[path = "packet/load.rs"]
 mod load;
 #[path = "packet/masquerade.rs"]

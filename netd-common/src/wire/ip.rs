@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, and what forwarding changes in them.
 
-use super::Window;
 use super::eth::ethertype;
+use super::{Window, options};
 use crate::addr::{Addr, V4, V6};
 use crate::checksum::Delta;
 use crate::reason::DropReason;
@@ -34,6 +34,8 @@ pub struct Ip<A> {
     pub end: u32,
     /// A fragment (of any offset); only the first has an L4 header.
     pub fragment: bool,
+    /// A fragment that is not the first: what is behind the header is the middle of something.
+    pub later: bool,
 }
 
 /// An address family: how its packets are read and written.
@@ -52,6 +54,10 @@ pub trait Family: Addr {
     /// The source address of the header that starts at offset `l3`, whatever else it holds.
     fn source<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self>;
 
+    /// Refuses options of the header at offset `l3` that nobody may use; IPv6 has none, its extension
+    /// headers are judged by [`Self::parse`].
+    fn options<W: Window + ?Sized>(w: &W, l3: usize, ip: &Ip<Self>) -> Result<(), DropReason>;
+
     /// The header that starts at offset `l3`.
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason>;
 }
@@ -69,6 +75,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn options<W: Window + ?Sized>(w: &W, l3: usize, ip: &Ip<Self>) -> Result<(), DropReason> {
+        options::check(w, l3, ip)
+    }
+
+    #[inline(always)]
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason> {
         let h = w.load::<V4_LEN>(l3).ok_or(DropReason::Truncated)?;
         let header_len = usize::from(h[0] & 0x0f) * 4;
@@ -80,7 +91,7 @@ impl Family for V4 {
         if total < header_len || l3 + total > w.len() {
             return Err(DropReason::BadLength);
         }
-        let fragment = u16::from_be_bytes([h[6], h[7]]) & 0x3fff != 0; // more fragments, or an offset
+        let offset = u16::from_be_bytes([h[6], h[7]]);
         Ok(Ip {
             src: [h[12], h[13], h[14], h[15]],
             dst: [h[16], h[17], h[18], h[19]],
@@ -89,7 +100,8 @@ impl Family for V4 {
             tos: h[1],
             l4: (l3 + header_len) as u16,
             end: (l3 + total) as u32,
-            fragment,
+            fragment: offset & 0x3fff != 0, // more fragments, or an offset
+            later: offset & 0x1fff != 0,
         })
     }
 }
@@ -104,6 +116,11 @@ impl Family for V6 {
     #[inline(always)]
     fn source<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self> {
         w.load::<16>(l3 + 8)
+    }
+
+    #[inline(always)]
+    fn options<W: Window + ?Sized>(_: &W, _: usize, _: &Ip<Self>) -> Result<(), DropReason> {
+        Ok(())
     }
 
     #[inline(always)]
@@ -133,6 +150,7 @@ impl Family for V6 {
             l4: (l3 + V6_LEN) as u16,
             end: end as u32,
             fragment: false,
+            later: false,
         };
         skip_extensions(w, &mut ip)?;
         Ok(ip)
@@ -155,7 +173,7 @@ const fn is_extension(next: u8) -> bool {
 }
 
 /// Moves `ip.l4` and `ip.proto` behind the extension headers. A later fragment ends the walk: what
-/// follows its fragment header is payload.
+/// follows its fragment header is payload. A source route still to be followed is refused (RFC 5095).
 #[inline(always)]
 fn skip_extensions<W: Window + ?Sized>(w: &W, ip: &mut Ip<V6>) -> Result<(), DropReason> {
     for _ in 0..MAX_EXT_HEADERS {
@@ -171,13 +189,16 @@ fn skip_extensions<W: Window + ?Sized>(w: &W, ip: &mut Ip<V6>) -> Result<(), Dro
         } else {
             8 + u16::from(h[1]) * 8
         };
-        let later = ip.proto == ext::FRAGMENT && u16::from_be_bytes([h[2], h[3]]) & 0xfff8 != 0;
+        ip.later = ip.proto == ext::FRAGMENT && u16::from_be_bytes([h[2], h[3]]) & 0xfff8 != 0;
+        if ip.proto == ext::ROUTING && h[2] == 0 && h[3] != 0 {
+            return Err(DropReason::SourceRoute);
+        }
         ip.proto = h[0];
         ip.l4 += len;
         if u32::from(ip.l4) > ip.end {
             return Err(DropReason::BadLength);
         }
-        if later {
+        if ip.later {
             return Ok(());
         }
     }
@@ -248,7 +269,8 @@ mod tests {
                 tos: 0x2e,
                 l4: 38,
                 end: 54,
-                fragment: false
+                fragment: false,
+                later: false
             }
         );
     }

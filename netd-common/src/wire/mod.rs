@@ -6,6 +6,7 @@ mod eth;
 mod ip;
 mod l4;
 pub mod nd;
+pub mod options;
 
 pub use eth::{ETH_LEN, Eth, ethertype};
 pub use ip::{Family, Ip, V4_LEN, V6_LEN, v4_forward, v6_forward};

@@ -61,14 +61,22 @@ impl Nd {
 }
 
 /// Reads the ICMPv6 message of `ip`. A neighbour message that breaks RFC 4861 section 7.1 (hop limit
-/// not 255, code not 0, too short, target multicast) is refused as [`DropReason::SpoofedNd`].
+/// not 255, code not 0, too short, target multicast) or comes in fragments (RFC 6980 section 5) is
+/// refused as [`DropReason::SpoofedNd`].
 #[inline(always)]
 pub fn parse<W: Window + ?Sized>(w: &W, ip: &Ip<V6>) -> Result<Nd, DropReason> {
-    if ip.proto != proto::ICMPV6 || ip.fragment {
+    if ip.proto != proto::ICMPV6 || ip.later {
         return Ok(Nd::without_target(Kind::Other));
     }
     let at = usize::from(ip.l4);
     let [code_of, code] = w.load::<2>(at).ok_or(DropReason::Truncated)?;
+    if ip.fragment {
+        return if (kind::ROUTER_SOLICITATION..=kind::REDIRECT).contains(&code_of) {
+            Err(DropReason::SpoofedNd)
+        } else {
+            Ok(Nd::without_target(Kind::Other))
+        };
+    }
     let (kind, wanted) = match code_of {
         kind::SOLICITATION => (Kind::Solicitation, 1),
         kind::ADVERTISEMENT => (Kind::Advertisement, 2),

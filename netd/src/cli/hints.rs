@@ -84,6 +84,12 @@ const fn text(reason: DropReason) -> &'static str {
         DropReason::Reflected => {
             "it would go back where it came from; two devices may share a MAC, see `netd fdb ls`"
         }
+        DropReason::SourceRoute => {
+            "the sender chose the way itself (source route); nobody needs that any more"
+        }
+        DropReason::DhcpServer => {
+            "an endpoint answered DHCP clients; netd gives addresses, stop the server in it"
+        }
     }
 }
 

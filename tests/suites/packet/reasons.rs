@@ -16,6 +16,7 @@ fn cases() -> impl Iterator<Item = &'static DropCase> {
     [
         super::guard::DROPS,
         super::hairpin::DROPS,
+        super::hygiene::DROPS,
         super::masquerade::DROPS,
         super::published::DROPS,
         super::route::DROPS,
