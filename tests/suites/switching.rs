@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context as _, Result};
 use netd_tests::both_modes;
 use netd_tests::lab::capture::{Frame, RawSocket};
-use netd_tests::lab::{AttachMode, Endpoint, Lab, Proto, frames};
+use netd_tests::lab::{AttachMode, Endpoint, Lab, Proto, frames, wait};
 
 fn v4(host: &Endpoint) -> Result<Ipv4Addr> {
     match host.v4() {
@@ -203,5 +203,28 @@ fn endpoints_get_the_networks_mtu_and_large_datagrams_pass() -> Result<()> {
         a.bulk_tcp(&b, to, to, 4)?;
     }
     assert_eq!(v4(&a)?.octets()[..3], v4(&b)?.octets()[..3]);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_moves_to_another_endpoint_is_announced() -> Result<()> {
+    let lab = Lab::new("announced")?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    let addresses = [a.v4(), a.v6()];
+    for ip in addresses {
+        b.ping(ip)?;
+    }
+    lab.node.netd_ok(&["detach", "a"])?;
+    let [v4, v6] = addresses.map(|ip| ip.to_string());
+    let c = lab.endpoint_with("c", &web, &["--ip", &v4, "--ip", &v6])?;
+    assert_ne!(c.info.mac, a.info.mac);
+    // `b` sends nothing: it is told.
+    for ip in [v4, v6] {
+        wait::until(&format!("the new MAC of {ip}"), || {
+            let known = b.ok("ip", &["neigh", "show", &ip])?;
+            Ok(known.contains(&c.info.mac).then_some(()))
+        })?;
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::Window;
 use super::eth::{ETH_LEN, Eth, ethertype};
-use crate::addr::{Mac, V4};
+use crate::addr::{BROADCAST, Mac, V4};
 use crate::reason::DropReason;
 
 /// Bytes of a frame with an ARP packet.
@@ -54,26 +54,55 @@ impl Arp {
     /// The frame that answers this request: `target_ip` is at `mac`.
     #[inline(always)]
     pub fn answer(&self, mac: Mac) -> [u8; FRAME_LEN] {
-        let e = Eth {
-            dst: self.sender_mac,
-            src: mac,
-            ethertype: ethertype::ARP,
-        }
-        .bytes();
-        let (s, d) = (self.target_ip, self.sender_ip);
-        let (sm, dm) = (mac, self.sender_mac);
-        [
-            e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7], e[8], e[9], e[10], e[11], e[12], e[13],
-            0, 1, 0x08, 0, 6, 4, 0, 2, //
-            sm[0], sm[1], sm[2], sm[3], sm[4], sm[5], s[0], s[1], s[2], s[3], //
-            dm[0], dm[1], dm[2], dm[3], dm[4], dm[5], d[0], d[1], d[2], d[3],
-        ]
+        frame(
+            self.sender_mac,
+            2,
+            (mac, self.target_ip),
+            (self.sender_mac, self.sender_ip),
+        )
     }
+}
+
+/// The frame that tells everybody, unasked, that `ip` is at `mac` (RFC 5227 section 2.3).
+pub fn announcement(mac: Mac, ip: V4) -> [u8; FRAME_LEN] {
+    frame(BROADCAST, 1, (mac, ip), ([0; 6], ip))
+}
+
+#[inline(always)]
+fn frame(dst: Mac, op: u8, (sm, s): (Mac, V4), (dm, d): (Mac, V4)) -> [u8; FRAME_LEN] {
+    let e = Eth {
+        dst,
+        src: sm,
+        ethertype: ethertype::ARP,
+    }
+    .bytes();
+    [
+        e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7], e[8], e[9], e[10], e[11], e[12],
+        e[13], //
+        0, 1, 0x08, 0, 6, 4, 0, op, //
+        sm[0], sm[1], sm[2], sm[3], sm[4], sm[5], s[0], s[1], s[2], s[3], //
+        dm[0], dm[1], dm[2], dm[3], dm[4], dm[5], d[0], d[1], d[2], d[3],
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_announcement_asks_everybody_for_its_own_address() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let f = announcement(mac, [10, 0, 0, 5]);
+        assert_eq!(&f[..6], &BROADCAST);
+        let arp = Arp {
+            op: Op::Request,
+            sender_mac: mac,
+            sender_ip: [10, 0, 0, 5],
+            target_ip: [10, 0, 0, 5],
+        };
+        assert_eq!(Arp::parse(&f[..]), Ok(arp));
+        assert_eq!(&f[32..38], &[0; 6], "nobody has it otherwise");
+    }
 
     fn request() -> Vec<u8> {
         let mut f = vec![0xff; 6];

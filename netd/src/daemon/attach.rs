@@ -39,6 +39,8 @@ impl Core {
             scope,
         )?;
         self.note_made(number);
+        let made = self.desired.endpoints[&number].clone();
+        self.announce(&made);
         let shown = self.show_endpoint(&self.desired.endpoints[&number]);
         let addresses: Vec<String> = shown.addresses.iter().map(ToString::to_string).collect();
         tracing::info!(

@@ -12,6 +12,7 @@
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
 //! | [`cleanup`] | removing every trace |
 
+mod announce;
 mod attach;
 pub mod bpffs;
 pub mod cleanup;

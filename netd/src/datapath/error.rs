@@ -56,6 +56,14 @@ pub enum Error {
         /// The kernel's words.
         why: String,
     },
+    /// A frame could not be given to a program.
+    #[error("no frame could be sent from device {ifindex}: {why}")]
+    Inject {
+        /// ifindex of the device.
+        ifindex: u32,
+        /// The kernel's words.
+        why: String,
+    },
     /// A file operation on the pin directory failed.
     #[error("{path}: {why}")]
     Pin {

@@ -5,6 +5,7 @@
 //! | `load` | the embedded object, the pinned maps' layouts |
 //! | `hooks` | TCX, clsact and XDP |
 //! | `endpoint_hooks` | how endpoint devices are hooked, quickly first |
+//! | `inject` | a frame that no device has sent |
 //! | `table` | a hash map with our types |
 //! | `flows` | the flow table: list, end, collect |
 //! | `log` | log lines of the programs |
@@ -14,6 +15,7 @@ mod endpoint_hooks;
 mod error;
 mod flows;
 mod hooks;
+mod inject;
 mod load;
 mod log;
 mod rows;
@@ -148,6 +150,13 @@ impl Datapath {
     /// Moves one endpoint device on to its faster hook, without a gap. Takes 20 ms: for idle moments.
     pub fn move_hook(&mut self) -> Result<()> {
         self.endpoints.move_one(&mut self.ebpf, &self.pins)
+    }
+
+    /// Lets a frame take the way of one that the endpoint behind a node-side device has sent, as far as
+    /// it is flooded: a frame to one receiver goes nowhere. The calling thread must be in the node's
+    /// network namespace.
+    pub fn flood_from(&mut self, ifindex: u32, frame: &[u8]) -> Result<()> {
+        inject::flood(&mut self.ebpf, ifindex, frame)
     }
 
     /// Hooks `netd_gw_out` on a gateway pair's inner end. Idempotent.
