@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 
 use crate::{
     Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
-    NetworkCreate, PublishSpec, Published, StatLine, Status,
+    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -135,6 +135,12 @@ impl Client {
         self.get(&format!("/v1/networks/{}", segment(name))).await
     }
 
+    /// `PATCH /v1/networks/{name}`.
+    pub async fn network_set(&self, name: &str, set: &NetworkSet) -> Result<Network> {
+        let path = format!("/v1/networks/{}", segment(name));
+        self.send(Method::PATCH, &path, set).await
+    }
+
     /// `DELETE /v1/networks/{name}`.
     pub async fn network_remove(&self, name: &str) -> Result<()> {
         self.delete(&format!("/v1/networks/{}", segment(name)))
@@ -220,8 +226,17 @@ impl Client {
         path: &str,
         body: &B,
     ) -> Result<A> {
-        let body = serde_json::to_vec(body).map_err(|e| self.broken(&Method::POST, path, &e))?;
-        self.call(Method::POST, path, body.into()).await
+        self.send(Method::POST, path, body).await
+    }
+
+    async fn send<B: Serialize + ?Sized, A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Result<A> {
+        let body = serde_json::to_vec(body).map_err(|e| self.broken(&method, path, &e))?;
+        self.call(method, path, body.into()).await
     }
 
     async fn call<A: DeserializeOwned>(

@@ -10,6 +10,7 @@
 //! | `GET /v1/stats` | -> [`[StatLine]`](StatLine) |
 //! | `GET /v1/networks`, `POST /v1/networks` | -> [`[Network]`](Network), [`NetworkCreate`] -> [`Network`] |
 //! | `GET`, `DELETE /v1/networks/{name}` | -> [`Network`], -> nothing |
+//! | `PATCH /v1/networks/{name}` | [`NetworkSet`] -> [`Network`] |
 //! | `GET /v1/endpoints`, `POST /v1/endpoints` | -> [`[Endpoint]`](Endpoint), [`Attach`] -> [`Endpoint`] |
 //! | `GET`, `DELETE /v1/endpoints/{ep}` (`?network=N`) | -> [`Endpoint`], -> nothing |
 //! | `GET /v1/endpoints/{ep}/inspect` (`?network=N`) | -> [`EndpointDetails`] |
@@ -31,7 +32,7 @@ pub use endpoint::{Attach, Endpoint, EndpointState};
 pub use inspect::{
     DeviceCounters, DeviceEnd, EndpointDetails, InsideView, NamespaceView, NeighbourLine, RouteLine,
 };
-pub use network::{Network, NetworkCreate, NetworkKind};
+pub use network::{Network, NetworkCreate, NetworkKind, NetworkSet};
 pub use observe::{
     FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus, address_or_prefix,
 };

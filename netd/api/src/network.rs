@@ -50,6 +50,15 @@ pub struct NetworkCreate {
     pub owner: Option<Owner>,
 }
 
+/// `PATCH /v1/networks/{name}`: what is to change of a network; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSet {
+    /// Gateway addresses for subnets that have none yet. Endpoints get default routes by them, where
+    /// they have none of the family.
+    pub gateways: Vec<IpAddr>,
+}
+
 /// A network as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {

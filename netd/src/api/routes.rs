@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use netd_api::{
     Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
-    NetworkCreate, PublishSpec, Published, StatLine, Status,
+    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
 };
 use serde::Deserialize;
 
@@ -35,7 +35,10 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/stats", get(stats))
         .route("/v1/networks", get(networks).post(create_network))
-        .route("/v1/networks/{name}", get(network).delete(remove_network))
+        .route(
+            "/v1/networks/{name}",
+            get(network).patch(set_network).delete(remove_network),
+        )
         .route("/v1/endpoints", get(endpoints).post(attach))
         .route("/v1/endpoints/{ep}", get(endpoint).delete(detach))
         .route("/v1/endpoints/{ep}/inspect", get(inspect))
@@ -84,6 +87,17 @@ async fn create_network(
 
 async fn network(State(h): State<Handle>, Path(name): Path<String>) -> Answer<Network> {
     Ok(Json(h.call(move |core| core.get_network(&name)).await?))
+}
+
+async fn set_network(
+    State(h): State<Handle>,
+    Path(name): Path<String>,
+    Body(request): Body<NetworkSet>,
+) -> Answer<Network> {
+    Ok(Json(
+        h.call(move |core| core.set_network(&name, &request))
+            .await?,
+    ))
 }
 
 async fn remove_network(

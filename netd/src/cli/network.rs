@@ -1,10 +1,10 @@
-//! `netd network create|ls|inspect|rm`.
+//! `netd network create|ls|inspect|set|rm`.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use netd_api::{Network as Object, NetworkCreate, NetworkKind};
+use netd_api::{Network as Object, NetworkCreate, NetworkKind, NetworkSet};
 
 use super::error::Usage;
 use super::output::{fields, labels, list, table, yes};
@@ -29,6 +29,8 @@ pub enum Network {
         #[arg(value_parser = values::name)]
         name: String,
     },
+    /// Change a network while it is in use
+    Set(Set),
     /// Remove a network that has no endpoints
     #[command(
         after_help = "Example:\n  netd network rm web\n\nRefused while endpoints are attached: see `netd endpoint ls`."
@@ -86,6 +88,22 @@ pub struct Create {
     labels: Vec<(String, String)>,
 }
 
+/// `netd network set`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  netd network set seg --gateway 10.7.0.254 --gateway fd07::fe\n\n\
+    Gives a network that was created with --gateway none its gateway. Endpoints get a default route\n\
+    by it, where they have none of the family; those of an --internal network do not."
+)]
+pub struct Set {
+    /// Name of the network
+    #[arg(value_parser = values::name)]
+    name: String,
+    /// The node's address in a subnet that has no gateway yet, at most one of each family
+    #[arg(long = "gateway", value_name = "IP", required = true)]
+    gateways: Vec<std::net::IpAddr>,
+}
+
 impl Create {
     fn request(self) -> Result<NetworkCreate, Usage> {
         let no_gateway = self.gateways.contains(&Gateway::None);
@@ -132,6 +150,12 @@ pub async fn run(verb: Network, ctx: &Context) -> Outcome {
             .out
             .show(&ctx.client.networks().await?, |all| lines(all))?,
         Network::Inspect { name } => ctx.out.show(&ctx.client.network(&name).await?, one)?,
+        Network::Set(set) => {
+            let request = NetworkSet {
+                gateways: set.gateways,
+            };
+            ctx.client.network_set(&set.name, &request).await?;
+        }
         Network::Rm { name } => ctx.client.network_remove(&name).await?,
     }
     Ok(ExitCode::SUCCESS)

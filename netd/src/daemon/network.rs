@@ -1,14 +1,15 @@
 //! Creating and removing networks.
 
-use netd_api::{Network as ApiNetwork, NetworkCreate};
+use netd_api::{Network as ApiNetwork, NetworkCreate, NetworkSet};
 
 use super::core::Core;
 use super::error::Result;
 use crate::model::network::{self, Context};
+use crate::model::network_set;
 use crate::model::subnet::Occupied;
-use crate::model::{Change, Key, ModelError, Object};
+use crate::model::{Change, Endpoint, Key, ModelError, Network, Object};
 use crate::net::events::is_made_name;
-use crate::net::{NetError, link, ports, route};
+use crate::net::{NetError, NetnsFile, inside, link, ports, route};
 use crate::plan::Scope;
 
 /// MTU where neither the request nor an uplink says one.
@@ -45,6 +46,70 @@ impl Core {
         let subnets: Vec<String> = shown.subnets.iter().map(ToString::to_string).collect();
         tracing::info!("network {} created: {}", shown.name, subnets.join(" "));
         Ok(shown)
+    }
+
+    /// Changes a network while it is in use. Endpoints get their new default routes first: a route to a
+    /// gateway that is not there yet leads nowhere, as no route did, so a crash in between does no harm.
+    pub fn set_network(&mut self, name: &str, request: &NetworkSet) -> Result<ApiNetwork> {
+        let node = self.occupied()?;
+        let change = network_set::change(&self.desired, &node, free_mac()?, name, request)?;
+        let before = self.desired.network(name)?.clone();
+        let number = before.number;
+        if !change.put.is_empty() {
+            // A gateway that is there gets its further addresses by being brought into order again.
+            if let Some(outer) = self.actual.devices.get_mut(&before.outer()) {
+                outer.configured = false;
+            }
+            let mut routed = Vec::new();
+            for object in &change.put {
+                if let Object::Endpoint(e) = object {
+                    routed.extend(self.add_defaults(e).map(|added| (e.clone(), added)));
+                }
+            }
+            if let Err(e) = self.transact(change, Scope::Network(number)) {
+                for (endpoint, added) in routed {
+                    take_defaults(&endpoint, &added);
+                }
+                self.take_addresses(&before, &request.gateways);
+                return Err(e);
+            }
+            tracing::info!("network {name} changed");
+        }
+        Ok(self.show_network(&self.desired.networks[&number]))
+    }
+
+    /// Takes addresses of a gateway that stays back that were just added.
+    fn take_addresses(&mut self, before: &Network, added: &[std::net::IpAddr]) {
+        let outer = before.outer();
+        let ifindex = self.actual.ifindex(&outer);
+        let new = added.iter().filter(|ip| !before.gateways.contains(ip));
+        let nets = new.filter_map(|ip| before.with_prefix(*ip));
+        let requests: Vec<_> = nets
+            .map(|net| route::remove_address(&outer, ifindex, net))
+            .collect();
+        if ifindex != 0
+            && let Err(e) = self.node.netlink.batch(requests)
+        {
+            tracing::warn!("while taking back: {e}");
+        }
+    }
+
+    /// Adds the default routes of an endpoint that is there; says which ones were not there before.
+    /// None: its namespace cannot be found (any more), or it refuses.
+    fn add_defaults(&self, endpoint: &Endpoint) -> Option<Vec<std::net::IpAddr>> {
+        self.actual.devices.get(&endpoint.device())?;
+        let added = NetnsFile::open(&endpoint.target).and_then(|ns| {
+            if ns.id == endpoint.netns {
+                inside::add_defaults(&ns, &endpoint.ifname, &endpoint.gateways)
+            } else {
+                Ok(vec![])
+            }
+        });
+        added
+            .inspect_err(|e| {
+                tracing::warn!("endpoint {} gets no default route: {e}", endpoint.name);
+            })
+            .ok()
     }
 
     /// Removes a network that has no endpoints.
@@ -112,6 +177,15 @@ impl Core {
         // IPv6 has link-local and multicast prefixes everywhere; no network may have those anyway.
         out.retain(|o| !is_everywhere(o.prefix.addr()));
         Ok(out)
+    }
+}
+
+/// Takes default routes back that were just added.
+fn take_defaults(endpoint: &Endpoint, added: &[std::net::IpAddr]) {
+    let taken = NetnsFile::open(&endpoint.target)
+        .and_then(|ns| inside::remove_defaults(&ns, &endpoint.ifname, added));
+    if let Err(e) = taken {
+        tracing::warn!("endpoint {}: while taking back: {e}", endpoint.name);
     }
 }
 

@@ -24,7 +24,7 @@ impl Core {
             gateways: n.gateways.clone(),
             ip_range: n.ip_range,
             internal: n.internal,
-            masquerade: n.masquerade,
+            masquerade: n.masquerades(),
             isolation: n.isolation,
             mtu: n.mtu,
             device: gateway.then(|| n.outer()),
@@ -196,8 +196,9 @@ impl Core {
             out.push("no uplink: the node has no default route; add one or give --uplink".into());
         }
         let masked = |v4: bool| {
-            let of =
-                |n: &&Network| n.masquerade && n.subnets.iter().any(|s| s.addr().is_ipv4() == v4);
+            let of = |n: &&Network| {
+                n.masquerades() && n.subnets.iter().any(|s| s.addr().is_ipv4() == v4)
+            };
             self.desired.networks.values().any(|n| of(&n))
         };
         for u in self.uplinks.values() {

@@ -41,7 +41,7 @@ pub fn addresses(
 }
 
 /// Who has an address, in words.
-fn holder(desired: &Desired, network: &Network, ip: IpAddr) -> Option<String> {
+pub(super) fn holder(desired: &Desired, network: &Network, ip: IpAddr) -> Option<String> {
     if network.gateways.contains(&ip) {
         return Some(format!("the gateway of network {}", network.name));
     }

@@ -6,6 +6,7 @@ pub mod ipam;
 pub mod lookup;
 pub mod name;
 pub mod network;
+pub mod network_set;
 pub mod publish;
 pub mod records;
 pub mod subnet;

@@ -53,7 +53,7 @@ pub fn build(
         gateways,
         ip_range: request.ip_range,
         internal: request.internal,
-        masquerade: !request.no_masquerade && !request.internal && !request.no_gateway,
+        masquerade: !request.no_masquerade && !request.internal,
         isolation: !request.no_isolation,
         mtu,
         gateway_mac: context.mac,
@@ -293,6 +293,6 @@ mod tests {
         let mut r = request("seg", &["10.1.0.0/24"]);
         r.no_gateway = true;
         let n = ask(&empty(), &r).unwrap();
-        assert!(n.gateways.is_empty() && !n.masquerade);
+        assert!(n.gateways.is_empty() && !n.masquerades());
     }
 }

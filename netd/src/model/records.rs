@@ -42,7 +42,7 @@ pub struct Network {
     pub ip_range: Option<IpNet>,
     /// No outside.
     pub internal: bool,
-    /// Traffic to the outside is masqueraded.
+    /// Traffic to the outside is to be masqueraded, as soon as there is a gateway.
     pub masquerade: bool,
     /// Closed against other networks.
     pub isolation: bool,
@@ -60,6 +60,11 @@ impl Network {
     /// Whether it has a gateway.
     pub fn has_gateway(&self) -> bool {
         !self.gateways.is_empty()
+    }
+
+    /// Whether traffic to the outside is masqueraded: without a gateway there is none.
+    pub fn masquerades(&self) -> bool {
+        self.masquerade && self.has_gateway()
     }
 
     /// Name of the gateway pair's outer end.

@@ -1,5 +1,7 @@
 //! The inside of an endpoint: its device in the target's namespace.
 
+use std::net::IpAddr;
+
 use super::link::{self, Set};
 use super::netns::NetnsFile;
 use super::{NetError, Netlink, Result, route, sysctl};
@@ -48,5 +50,34 @@ pub fn finish(ns: &NetnsFile, plan: &EndpointPlan) -> Result<()> {
         let gateways = plan.gateways.iter();
         batch.extend(gateways.map(|ip| route::add_default(&plan.ifname, ifindex, *ip)));
         netlink.batch(batch)
+    })?
+}
+
+/// Adds default routes by a device inside; says which ones were not there before.
+pub fn add_defaults(ns: &NetnsFile, ifname: &str, gateways: &[IpAddr]) -> Result<Vec<IpAddr>> {
+    ns.run(|| {
+        let ifindex = link::must_ifindex(ifname)?;
+        let mut netlink = Netlink::open()?;
+        let mut added = Vec::new();
+        for gateway in gateways {
+            let mut request = route::add_default(ifname, ifindex, *gateway);
+            request.fine = None;
+            match netlink.batch(vec![request]) {
+                Ok(()) => added.push(*gateway),
+                // The namespace has its own way out, or this one already.
+                Err(e) if e.errno() == Some(libc::EEXIST) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(added)
+    })?
+}
+
+/// Removes default routes by a device inside; one that is gone is fine.
+pub fn remove_defaults(ns: &NetnsFile, ifname: &str, gateways: &[IpAddr]) -> Result<()> {
+    ns.run(|| {
+        let ifindex = link::must_ifindex(ifname)?;
+        let remove = |gateway: &IpAddr| route::remove_default(ifname, ifindex, *gateway);
+        Netlink::open()?.batch(gateways.iter().map(remove).collect())
     })?
 }

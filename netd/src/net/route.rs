@@ -67,8 +67,36 @@ pub fn add_address(device: &str, ifindex: u32, net: IpNet) -> Request {
     .or(libc::EEXIST)
 }
 
+/// Removes an address; one that is gone is fine.
+pub fn remove_address(device: &str, ifindex: u32, net: IpNet) -> Request {
+    let mut m = AddressMessage::default();
+    m.header.family = family(net.addr());
+    m.header.prefix_len = net.prefix_len();
+    m.header.index = ifindex;
+    m.attributes.push(AddressAttribute::Local(net.addr()));
+    let what = format!("cannot remove {net} from {device}");
+    Request::new(RouteNetlinkMessage::DelAddress(m), 0, what).or(libc::EADDRNOTAVAIL)
+}
+
 /// Adds a default route; a target that has one already keeps it.
 pub fn add_default(device: &str, ifindex: u32, gateway: IpAddr) -> Request {
+    let what = format!("cannot add a default route by {gateway} on {device}");
+    Request::new(
+        RouteNetlinkMessage::NewRoute(default_route(ifindex, gateway)),
+        NLM_F_CREATE | NLM_F_EXCL,
+        what,
+    )
+    .or(libc::EEXIST)
+}
+
+/// Removes a default route; one that is gone is fine.
+pub fn remove_default(device: &str, ifindex: u32, gateway: IpAddr) -> Request {
+    let what = format!("cannot remove the default route by {gateway} on {device}");
+    let message = RouteNetlinkMessage::DelRoute(default_route(ifindex, gateway));
+    Request::new(message, 0, what).or(libc::ESRCH)
+}
+
+fn default_route(ifindex: u32, gateway: IpAddr) -> RouteMessage {
     let mut m = RouteMessage::default();
     m.header.address_family = family(gateway);
     m.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -77,13 +105,7 @@ pub fn add_default(device: &str, ifindex: u32, gateway: IpAddr) -> Request {
     m.header.kind = RouteType::Unicast;
     m.attributes.push(RouteAttribute::Gateway(gateway.into()));
     m.attributes.push(RouteAttribute::Oif(ifindex));
-    let what = format!("cannot add a default route by {gateway} on {device}");
-    Request::new(
-        RouteNetlinkMessage::NewRoute(m),
-        NLM_F_CREATE | NLM_F_EXCL,
-        what,
-    )
-    .or(libc::EEXIST)
+    m
 }
 
 /// All addresses of the socket's namespace.

@@ -89,7 +89,7 @@ fn network_rows(desired: &Desired, actual: &Actual, network: &Network, rows: &mu
 
 fn flags(network: &Network) -> u32 {
     [
-        (network.masquerade, port_flags::MASQUERADE),
+        (network.masquerades(), port_flags::MASQUERADE),
         (network.internal, port_flags::INTERNAL),
         (!network.isolation, port_flags::NO_ISOLATION),
     ]

@@ -41,6 +41,65 @@ fn create_ls_inspect_and_rm_a_network() -> Result<()> {
 }
 
 #[test]
+fn a_network_in_use_is_given_a_gateway() -> Result<()> {
+    let lab = Lab::new("network-set")?;
+    let subnets = ["--subnet", "10.7.0.0/24", "--subnet", "fd07::/64"];
+    let seg = lab.network_with("seg", &[&["--gateway", "none"], &subnets[..]].concat())?;
+    assert!(seg.gateways.is_empty() && seg.device.is_none() && !seg.masquerade);
+    let (a, b) = (lab.endpoint("a", &seg)?, lab.endpoint("b", &seg)?);
+    // A way out of its own is left alone.
+    b.ip("route add default dev eth0\n")?;
+    a.ping(b.v4())?;
+    a.ping_fails(lab.outside.v4())?;
+    for (gateway, why) in [
+        ("10.8.0.1", "10.7.0.0/24"),
+        (&a.v4().to_string(), "endpoint a"),
+        ("10.7.0.255", "broadcast"),
+    ] {
+        let said = lab
+            .node
+            .netd(&["network", "set", "seg", "--gateway", gateway])?;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(
+            said.stderr.contains(why) && said.stderr.trim().lines().count() == 1,
+            "{said:?}"
+        );
+    }
+    let set = |gateway: &str| {
+        lab.node
+            .netd_ok(&["network", "set", "seg", "--gateway", gateway])
+    };
+    // One family after the other; the same again changes nothing.
+    set("10.7.0.254")?;
+    set("fd07::fe")?;
+    set("fd07::fe")?;
+    let now = lab.inspect_network("seg")?;
+    assert_eq!(
+        now.gateways,
+        ["10.7.0.254".parse::<IpAddr>()?, "fd07::fe".parse()?]
+    );
+    assert!(now.masquerade && now.device.is_some());
+    for v6 in [false, true] {
+        a.ping(now.gateway(v6)?)?;
+    }
+    for (host, outside) in [(a.v4(), lab.outside.v4()), (a.v6(), lab.outside.v6())] {
+        lab.node.ping(host)?;
+        a.ping(outside)?;
+    }
+    a.ping(b.v6())?;
+    let routes = b.ok("ip", &["-4", "route", "show", "default"])?;
+    assert!(!routes.contains("via"), "{routes}");
+    // All of it is stored, and the next start has nothing to do.
+    lab.node.restart(nix::sys::signal::Signal::SIGKILL)?;
+    assert_eq!(lab.inspect_network("seg")?.gateways, now.gateways);
+    let shown: netd_api::Endpoint = lab.node.netd_json(&["endpoint", "inspect", "a"])?;
+    assert_eq!(shown.gateways, now.gateways);
+    a.ping(lab.outside.v6())?;
+    let c = lab.endpoint("c", &now)?;
+    c.ping(lab.outside.v4())
+}
+
+#[test]
 fn options_are_kept_and_shown() -> Result<()> {
     let lab = Lab::new("network-options")?;
     let db = lab.network_with(
