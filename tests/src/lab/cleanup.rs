@@ -107,7 +107,8 @@ fn inside(namespaces: &[(u64, u64)]) -> Vec<i32> {
 
 /// Mount points below a directory, innermost first.
 fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // The thread may have a mount namespace of its own.
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     let mut mounts: Vec<PathBuf> = table
         .lines()
         .filter_map(|line| Some(PathBuf::from(line.split(' ').nth(4)?)))
