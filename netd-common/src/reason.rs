@@ -113,6 +113,8 @@ codes! {
         SourceRoute = 33, "source_route";
         /// An endpoint speaks to DHCP clients as only a server may.
         DhcpServer = 34, "dhcp_server";
+        /// The port is published, but not for this source (`--from`).
+        SourceRefused = 35, "source_refused";
     }
 }
 

@@ -4,8 +4,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    FdbEntry, FdbKey, Flow, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Stat, Target,
-    Uplink, size,
+    FdbEntry, FdbKey, Flow, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Source, Stat,
+    Target, Uplink, size,
 };
 use netd_common::reason::STATS_LEN;
 use netd_common::tuple::Tuple;
@@ -33,6 +33,8 @@ pub static FLOW6: HashMap<Tuple<V6>, Flow<V6>> = HashMap::with_max_entries(size:
 #[map]
 pub static PUBLISH: HashMap<PublishKey, Publish> =
     HashMap::with_max_entries(size::PUBLISH, NO_PREALLOC);
+#[map]
+pub static FROM: LpmTrie<Source, u32> = LpmTrie::with_max_entries(size::FROM, NO_PREALLOC);
 #[map]
 pub static UPLINK: HashMap<u32, Uplink> = HashMap::with_max_entries(size::UPLINK, NO_PREALLOC);
 #[map]

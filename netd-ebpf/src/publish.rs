@@ -1,14 +1,15 @@
 //! Published ports: a packet for one of the node's sockets begins a flow to the endpoint behind it.
 
+use aya_ebpf::maps::lpm_trie::Key;
 use netd_common::flow::begins;
-use netd_common::maps::{FlowKind, Port, Publish, Uplink, port_flags};
+use netd_common::maps::{FlowKind, FromKey, Port, Publish, Uplink, port_flags};
 use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
 use netd_common::wire::{L4, Packet};
 
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
-use crate::maps::NODE;
+use crate::maps::{FROM, NODE};
 use crate::skb::{Skb, receive};
 use crate::sockets::{self, Owner};
 use crate::verdict::Verdict;
@@ -41,6 +42,7 @@ pub fn from_outside<A: Net>(
     if let Some(publish) = sockets::published(p) {
         if is_new(skb, p) {
             if p.ip.dst == A::outside(uplink) || p.ip.dst.is_local() {
+                admit(publish, p.ip.src)?;
                 return open::<A>(skb, p, publish, None).map(Some);
             }
         }
@@ -68,6 +70,7 @@ fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict,
                 if port.flags & port_flags::INTERNAL != 0 {
                     return Err(DropReason::Internal);
                 }
+                admit(publish, p.ip.src)?;
                 let hop = open::<A>(skb, p, publish, Some(port))?;
                 return route::to_endpoint(skb, p, hop);
             }
@@ -86,6 +89,19 @@ fn is_new<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
         return false;
     }
     sockets::owner(skb, p.l4, &p.tuple) != Owner::Connected
+}
+
+/// Refuses a source a publish is not for.
+#[inline(always)]
+fn admit<A: Net>(publish: &Publish, src: A) -> Result<(), DropReason> {
+    if publish.limited == 0 {
+        return Ok(());
+    }
+    let key = FromKey::lookup(publish.number, src);
+    match FROM.get(Key::new(key.prefix_len, key.source)) {
+        Some(_) => Ok(()),
+        None => Err(DropReason::SourceRefused),
+    }
 }
 
 /// Begins the flow. `caller`: the port of the endpoint that calls. It is seen with the node's address,

@@ -8,7 +8,7 @@ use netd_common::maps::{name, size};
 use netd_common::reason::STATS_LEN;
 
 /// Entries of each pinned map as the programs declare them.
-const ENTRIES: [(&str, u32); 13] = [
+const ENTRIES: [(&str, u32); 14] = [
     (name::PORT, size::PORT),
     (name::FDB, size::FDB),
     (name::HOST4, size::HOST),
@@ -17,6 +17,7 @@ const ENTRIES: [(&str, u32); 13] = [
     (name::FLOW4, size::FLOW),
     (name::FLOW6, size::FLOW),
     (name::PUBLISH, size::PUBLISH),
+    (name::FROM, size::FROM),
     (name::UPLINK, size::UPLINK),
     (name::LOCAL, size::LOCAL),
     (name::DENY, size::DENY),

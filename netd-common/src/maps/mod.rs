@@ -11,7 +11,7 @@ mod uplink;
 
 pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
 pub use flow::{Dir, Flow, FlowKind, flow_flags};
-pub use publish::{Publish, PublishKey};
+pub use publish::{FromKey, Publish, PublishKey, Source};
 pub use uplink::{DenyKey, Node, Stat, Uplink, node_flags};
 
 /// Names of the maps, as in the ELF and as file names of their pins.
@@ -32,6 +32,8 @@ pub mod name {
     pub const FLOW6: &str = "FLOW6";
     /// [`PublishKey`](super::PublishKey) -> [`Publish`](super::Publish).
     pub const PUBLISH: &str = "PUBLISH";
+    /// LPM: [`FromKey`](super::FromKey) -> `u32` number of the publish's network.
+    pub const FROM: &str = "FROM";
     /// `u32` ifindex -> [`Uplink`](super::Uplink).
     pub const UPLINK: &str = "UPLINK";
     /// Address of the node, IPv4 as `::ffff:a.b.c.d` -> `u32` ifindex of the device that has it.
@@ -44,7 +46,8 @@ pub mod name {
     pub const STATS: &str = "STATS";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
-        PORT, FDB, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, UPLINK, LOCAL, DENY, NODE, STATS,
+        PORT, FDB, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, FROM, UPLINK, LOCAL, DENY, NODE,
+        STATS,
     ];
 }
 
@@ -62,6 +65,8 @@ pub mod size {
     pub const FLOW: u32 = 131_072;
     /// Published (address, protocol, port).
     pub const PUBLISH: u32 = 65_536;
+    /// Source prefixes of all publishes.
+    pub const FROM: u32 = 16_384;
     /// Uplinks of a node.
     pub const UPLINK: u32 = 64;
     /// Addresses of the node.

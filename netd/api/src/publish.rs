@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Transport protocol of a published port or a flow filter.
@@ -98,7 +99,7 @@ pub struct HostSpec {
 }
 
 /// What is asked for: node socket(s) -> endpoint port(s). The two ranges have the same length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishSpec {
     /// The outside half.
     #[serde(flatten)]
@@ -107,6 +108,9 @@ pub struct PublishSpec {
     pub port: u16,
     /// Last endpoint port.
     pub end: u16,
+    /// Who may come: source prefixes, IPv4 or IPv6; none: everybody. Not part of the spec's text.
+    #[serde(default)]
+    pub from: Vec<IpNet>,
 }
 
 /// A port that is published.
@@ -230,6 +234,7 @@ impl FromStr for PublishSpec {
             },
             port,
             end,
+            from: Vec::new(),
         })
     }
 }

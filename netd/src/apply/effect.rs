@@ -88,6 +88,7 @@ pub fn record(actual: &mut Actual, step: &Step, outcome: Outcome) -> Vec<Step> {
                 swap(&mut actual.published, *k, v.as_ref()),
             )]
         }
+        Step::From(k, v) => vec![Step::From(*k, swap(&mut actual.from, *k, v.as_ref()))],
         Step::Segment(network, targets) => {
             let new = (!targets.is_empty()).then_some(targets);
             let old = swap(&mut actual.segments, *network, new);

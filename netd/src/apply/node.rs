@@ -82,6 +82,8 @@ impl Executor for Node {
             Step::Host(k, None) => self.datapath.host_remove(*k)?,
             Step::Segment(network, targets) => self.datapath.segment_set(*network, targets)?,
             Step::Publish(k, Some(v)) => self.datapath.publish_set(publish_key(*k), v)?,
+            Step::From(k, Some(network)) => self.datapath.from_set(*k, *network)?,
+            Step::From(k, None) => self.datapath.from_remove(*k)?,
             Step::Publish(k, None) => self.datapath.publish_remove(publish_key(*k))?,
         }
         Ok(Outcome::Done)

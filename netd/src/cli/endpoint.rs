@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use ipnet::IpNet;
 use netd_api::{Endpoint as Object, EndpointState, PublishSpec};
 
 use super::output::{list, table};
@@ -37,6 +38,9 @@ pub struct Attach {
     /// Publish a port at once: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
     #[arg(long, value_name = "SPEC")]
     publish: Vec<PublishSpec>,
+    /// Who may come to the published ports, repeatable: a prefix or an address [default: everybody]
+    #[arg(long, value_name = "CIDR", value_parser = values::source, requires = "publish")]
+    from: Vec<IpNet>,
 }
 
 /// `netd detach`.
@@ -83,7 +87,7 @@ pub async fn attach(verb: Attach, ctx: &Context) -> Outcome {
         ips: verb.ips,
         mac: verb.mac,
         ifname: verb.ifname,
-        publish: verb.publish,
+        publish: super::publish::limited(verb.publish, &verb.from),
         owner: Some("cli".into()),
         ..netd_api::Attach::default()
     };
@@ -148,7 +152,7 @@ fn lines(endpoints: &[Object]) -> String {
                 state(e.state).into(),
                 e.target.clone(),
                 e.ifname.clone(),
-                list(e.published.iter().map(|p| p.spec)),
+                list(e.published.iter().map(|p| &p.spec)),
                 e.owner.clone(),
             ]
         }),

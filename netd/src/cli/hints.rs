@@ -78,6 +78,9 @@ const fn text(reason: DropReason) -> &'static str {
         DropReason::NotOurs => {
             "sent into the node's side of a network by something other than netd's programs"
         }
+        DropReason::SourceRefused => {
+            "the port is published for other sources only (--from), see `netd published`"
+        }
         DropReason::Unpublished => {
             "from outside straight to an endpoint's address; publish the port instead"
         }

@@ -20,7 +20,7 @@ pub fn page(d: &EndpointDetails) -> String {
         ("mac", e.mac.clone()),
         ("addresses", list(&e.addresses)),
         ("gateways", list(&e.gateways)),
-        ("published", list(e.published.iter().map(|p| p.spec))),
+        ("published", list(e.published.iter().map(|p| &p.spec))),
         ("labels", labels(&e.labels)),
         ("owner", e.owner.clone()),
     ]);

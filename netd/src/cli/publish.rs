@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use ipnet::IpNet;
 use netd_api::{HostSpec, PublishSpec, Published};
 
 use super::output::table;
-use super::{Context, Outcome, values};
+use super::{Context, Outcome, output, values};
 
 /// `netd publish`.
 #[derive(Debug, Args)]
@@ -15,7 +16,8 @@ use super::{Context, Outcome, values};
     netd publish api 192.0.2.1:5353:53/udp       on one address\n  \
     netd publish api '[2001:db8::1]:8080:80'     on one IPv6 address\n  \
     netd publish api 8000-8009:80-89             a range\n  \
-    netd publish api 0:80                        on any free port, which is printed")]
+    netd publish api 0:80                        on any free port, which is printed\n  \
+    netd publish api 8080:80 --from 192.0.2.0/24 --from 2001:db8::/32    for these sources alone")]
 pub struct Publish {
     /// Endpoint: name, id, unique prefix of the id, or a target with exactly one
     #[arg(value_name = "EP", value_parser = values::endpoint)]
@@ -23,6 +25,9 @@ pub struct Publish {
     /// [HOSTIP:|[HOSTIP6]:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
     #[arg(value_name = "SPEC", required = true)]
     specs: Vec<PublishSpec>,
+    /// Who may come to these ports, repeatable: a prefix or an address [default: everybody]
+    #[arg(long, value_name = "CIDR", value_parser = values::source)]
+    from: Vec<IpNet>,
 }
 
 /// `netd unpublish`.
@@ -43,9 +48,18 @@ pub struct List {
     endpoint: Option<String>,
 }
 
+/// The same specs, for these sources.
+pub fn limited(mut specs: Vec<PublishSpec>, from: &[IpNet]) -> Vec<PublishSpec> {
+    for spec in &mut specs {
+        spec.from = from.to_vec();
+    }
+    specs
+}
+
 /// Publishes, and prints each mapping with the port it got.
 pub async fn publish(verb: Publish, ctx: &Context) -> Outcome {
-    let published = ctx.client.publish(&verb.endpoint, &verb.specs).await?;
+    let specs = limited(verb.specs, &verb.from);
+    let published = ctx.client.publish(&verb.endpoint, &specs).await?;
     ctx.out.show(&published, |all| {
         all.iter().map(|p| p.spec.to_string() + "\n").collect()
     })?;
@@ -82,6 +96,7 @@ fn lines(published: &[Published]) -> String {
             "ENDPOINT",
             "PORT",
             "NETWORK",
+            "FROM",
         ],
         &[],
         published.iter().map(|p| {
@@ -94,6 +109,11 @@ fn lines(published: &[Published]) -> String {
                 p.endpoint.clone(),
                 range(p.spec.port, p.spec.end),
                 p.network.clone(),
+                if p.spec.from.is_empty() {
+                    "any".into()
+                } else {
+                    output::list(&p.spec.from)
+                },
             ]
         }),
     )
@@ -115,7 +135,10 @@ mod tests {
             .lines()
             .map(|l| l.split_whitespace().collect())
             .collect();
-        assert_eq!(rows[1], ["any", "8000-8009", "tcp", "api", "80-89", "web"]);
-        assert_eq!(rows[2], ["::1", "53", "udp", "api", "5353", "web"]);
+        assert_eq!(
+            rows[1],
+            ["any", "8000-8009", "tcp", "api", "80-89", "web", "any"]
+        );
+        assert_eq!(rows[2], ["::1", "53", "udp", "api", "5353", "web", "any"]);
     }
 }

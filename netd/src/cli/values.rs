@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// The forms a TARGET can have, for error texts.
 const FORMS: &str =
     "a TARGET is the NAME of a namespace in /run/netns, an absolute /path, or pid:N";
@@ -38,6 +40,15 @@ pub fn name(text: &str) -> Result<String, String> {
         "." | ".." => Err("a name begins with a letter or digit".into()),
         _ => Ok(text.into()),
     }
+}
+
+/// Who may come: a prefix, or one address.
+pub fn source(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>()
+        .map(|net| net.trunc())
+        .or_else(|_| one())
+        .map_err(|_| "it is written as a prefix (192.0.2.0/24, 2001:db8::/32) or an address".into())
 }
 
 /// `K=V`.

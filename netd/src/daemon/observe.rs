@@ -122,7 +122,7 @@ impl Core {
             network: endpoint
                 .map_or("?", |e| self.network_name(e.network))
                 .to_owned(),
-            spec: p.spec,
+            spec: p.spec.clone(),
         }
     }
 

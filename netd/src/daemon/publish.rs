@@ -83,7 +83,7 @@ impl Core {
                 for port in spec.host.host_port..=spec.host.host_end {
                     probe(endpoint, &spec.host, port)?;
                 }
-                *spec
+                spec.clone()
             };
             chosen.push(spec);
         }
@@ -117,7 +117,10 @@ impl Core {
             let taken = publish::taken_by(&self.desired, &host).is_some()
                 || chosen.iter().any(|o| overlaps(&o.host, &host));
             if !taken && probe(endpoint, &host, port).is_ok() {
-                return Ok(PublishSpec { host, ..*spec });
+                return Ok(PublishSpec {
+                    host,
+                    ..spec.clone()
+                });
             }
         }
         Err(ServiceError::conflict(format!(

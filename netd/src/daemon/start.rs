@@ -94,6 +94,7 @@ impl Core {
             devices: self.own_devices(&links).into_iter().collect(),
             ports: dp.ports()?.into_iter().collect(),
             hosts: dp.hosts()?.into_iter().collect(),
+            from: dp.from()?.into_iter().collect(),
             ..Actual::default()
         };
         let fdb = dp.fdb()?.into_iter().filter(|(_, entry)| entry.fixed == 1);

@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bytemuck::Pod;
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    DenyKey, FdbEntry, FdbKey, Flow, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Stat,
-    Target, Uplink, name,
+    DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Node, Port, Publish, PublishKey,
+    SegmentKey, Stat, Target, Uplink, name,
 };
 use netd_common::tuple::Tuple;
 
@@ -83,7 +83,7 @@ const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) 
 }
 
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 13] = [
+pub const LAYOUTS: [(&str, u32, u32); 14] = [
     layout::<u32, Port>(name::PORT),
     layout::<FdbKey, FdbEntry>(name::FDB),
     layout::<V4, HostEntry>(name::HOST4),
@@ -92,6 +92,7 @@ pub const LAYOUTS: [(&str, u32, u32); 13] = [
     layout::<Tuple<V4>, Flow<V4>>(name::FLOW4),
     layout::<Tuple<V6>, Flow<V6>>(name::FLOW6),
     layout::<PublishKey, Publish>(name::PUBLISH),
+    layout::<FromKey, u32>(name::FROM),
     layout::<u32, Uplink>(name::UPLINK),
     layout::<V6, u32>(name::LOCAL),
     layout::<DenyKey, u32>(name::DENY),

@@ -8,12 +8,14 @@
 //! | `inject` | a frame that no device has sent |
 //! | `table` | a hash map with our types |
 //! | `flows` | the flow table: list, end, collect |
+//! | `from` | who may come to a publish |
 //! | `log` | log lines of the programs |
 //! | `sys` | bpf(2) where aya has no call |
 
 mod endpoint_hooks;
 mod error;
 mod flows;
+mod from;
 mod hooks;
 mod inject;
 mod load;
@@ -36,8 +38,8 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::flow::Timeouts;
 use netd_common::maps::{
-    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink,
-    name,
+    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Source, Stat, Target,
+    Uplink, name,
 };
 use netd_common::reason::{DropReason, Hook};
 
@@ -66,6 +68,7 @@ pub struct Datapath {
     flows4: FlowTable<V4>,
     flows6: FlowTable<V6>,
     publishes: Table<PublishKey, Publish>,
+    from: LpmTrie<MapData, Raw<Source>, u32>,
     uplinks: Table<u32, Uplink>,
     locals: Table<V6, u32>,
     deny: LpmTrie<MapData, Raw<V6>, u32>,
@@ -102,6 +105,11 @@ impl Datapath {
             flows4: Table::take(e, name::FLOW4)?,
             flows6: Table::take(e, name::FLOW6)?,
             publishes: Table::take(e, name::PUBLISH)?,
+            from: e
+                .take_map(name::FROM)
+                .ok_or_else(|| missing(name::FROM))?
+                .try_into()
+                .map_err(wrong)?,
             uplinks: Table::take(e, name::UPLINK)?,
             locals: Table::take(e, name::LOCAL)?,
             deny: e

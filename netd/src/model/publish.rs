@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use netd_api::{HostSpec, Proto, PublishSpec};
 
 use super::records::{Endpoint, Publish};
@@ -77,6 +78,14 @@ pub fn check(desired: &Desired, endpoint: &Endpoint, spec: &PublishSpec) -> Resu
             return refuse(&format!("endpoint {} has no IPv6 address", endpoint.name));
         }
         _ => {}
+    }
+    for ip in listen_on(endpoint, &spec.host) {
+        let same = |net: &IpNet| net.addr().is_ipv4() == ip.is_ipv4();
+        if spec.host.host_ip.is_some() && !spec.from.is_empty() && !spec.from.iter().any(same) {
+            return refuse(&format!(
+                "no --from is of the family of {ip}: nobody could come"
+            ));
+        }
     }
     if spec.host.host_port != 0
         && let Some(p) = taken_by(desired, &spec.host)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netd_common::addr::{Be16, Mac, V6};
 use netd_common::maps::{FdbEntry, FdbKey, HostEntry, Port, Publish, PublishKey, Target};
 
@@ -10,6 +11,9 @@ use netd_common::maps::{FdbEntry, FdbKey, HostEntry, Port, Publish, PublishKey, 
 pub type FdbId = (u32, Mac);
 /// Key of `PUBLISH` that can be ordered: address in 16 bytes, port, protocol number.
 pub type PublishId = (V6, u16, u8);
+
+/// Key of `FROM`: number of a publish, and who may come.
+pub type FromId = (u32, IpNet);
 
 /// What a device is there for, as its alias says: `netd:INSTANCE:OBJECT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +90,8 @@ pub struct Actual {
     pub segments: BTreeMap<u32, Vec<Target>>,
     /// `PUBLISH`.
     pub published: BTreeMap<PublishId, Publish>,
+    /// `FROM`, with the network of the publish.
+    pub from: BTreeMap<FromId, u32>,
     /// Devices a step of this settling failed on: not tried again until the next one.
     pub failed: BTreeSet<String>,
 }

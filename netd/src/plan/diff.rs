@@ -32,6 +32,8 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     let mine = |network: u32| in_scope(scope, network);
     let published = gone(&actual.published, &want.published, |v| mine(v.network));
     steps.extend(published.into_iter().map(|k| Step::Publish(k, None)));
+    let from = gone(&actual.from, &want.from, |network| mine(*network));
+    steps.extend(from.into_iter().map(|k| Step::From(k, None)));
     let hosts = gone(&actual.hosts, &want.hosts, |v| mine(v.network));
     steps.extend(hosts.into_iter().map(|k| Step::Host(k, None)));
     for key in actual
@@ -51,6 +53,8 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     steps.extend(fdb.into_iter().map(|(k, v)| Step::Fdb(k, Some(v))));
     let hosts = changed(&actual.hosts, &want.hosts);
     steps.extend(hosts.into_iter().map(|(k, v)| Step::Host(k, Some(v))));
+    let from = changed(&actual.from, &want.from);
+    steps.extend(from.into_iter().map(|(k, v)| Step::From(k, Some(v))));
     let published = changed(&actual.published, &want.published);
     steps.extend(
         published

@@ -7,7 +7,7 @@ mod actual;
 mod diff;
 mod rows;
 
-pub use actual::{Actual, Alias, Device, FdbId, PublishId, fdb_key, publish_key};
+pub use actual::{Actual, Alias, Device, FdbId, FromId, PublishId, fdb_key, publish_key};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -126,6 +126,8 @@ pub enum Step {
     Segment(u32, Vec<Target>),
     /// A row of `PUBLISH`.
     Publish(PublishId, Option<Publish>),
+    /// A row of `FROM`, with the network of the publish.
+    From(FromId, Option<u32>),
 }
 
 /// The next round of steps; empty: nothing is left to do.

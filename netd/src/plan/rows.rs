@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netd_common::addr::{Addr, Be16, Mac, V6};
 use netd_common::maps::{FdbEntry, HostEntry, HostKind, Port, Publish, Target, port_flags};
 
-use super::{Actual, FdbId, PublishId, Scope, in_scope};
+use super::{Actual, FdbId, FromId, PublishId, Scope, in_scope};
 use crate::model::publish::listen_on;
 use crate::model::{Desired, Endpoint, Network};
 
@@ -23,6 +24,8 @@ pub struct Rows {
     pub segments: BTreeMap<u32, Vec<Target>>,
     /// `PUBLISH`.
     pub published: BTreeMap<PublishId, Publish>,
+    /// `FROM`.
+    pub from: BTreeMap<FromId, u32>,
 }
 
 /// All rows of a scope. An endpoint or gateway without device has none.
@@ -203,6 +206,9 @@ fn publish_rows(
     rows: &mut Rows,
 ) {
     let spec = &publish.spec;
+    let from = spec.from.iter().map(IpNet::trunc);
+    rows.from
+        .extend(from.map(|net| ((publish.number, net), network.number)));
     for listen in listen_on(endpoint, &spec.host) {
         let to = match listen {
             IpAddr::V4(_) => endpoint.v4().map(IpAddr::V4),
@@ -216,7 +222,8 @@ fn publish_rows(
                 port: Be16::new(port),
                 mac: endpoint.mac,
                 gateway_mac: gateway_mac(network),
-                pad: [0; 2],
+                limited: u8::from(!spec.from.is_empty()),
+                pad: 0,
                 device: ifindex,
                 endpoint: endpoint.number,
                 network: network.number,

@@ -140,6 +140,16 @@ impl Host {
         self.ask_source_from(proto, to, Some(port), ANSWER)
     }
 
+    /// Asks a [`SourceServer`] from a socket of one's own choice.
+    pub fn ask_source_bound(
+        &self,
+        proto: Proto,
+        to: SocketAddr,
+        from: SocketAddr,
+    ) -> Result<SocketAddr> {
+        self.ask_source_with(proto, to, &format!(",bind={from},reuseaddr"), ANSWER)
+    }
+
     /// Succeeds if no [`SourceServer`] answers.
     pub fn ask_source_fails(&self, proto: Proto, to: SocketAddr) -> Result<()> {
         match self.ask_source_from(proto, to, None, SILENCE) {
@@ -159,14 +169,22 @@ impl Host {
         port: Option<u16>,
         patience: Duration,
     ) -> Result<SocketAddr> {
+        let options = port.map(|p| format!(",sourceport={p},reuseaddr"));
+        self.ask_source_with(proto, to, &options.unwrap_or_default(), patience)
+    }
+
+    fn ask_source_with(
+        &self,
+        proto: Proto,
+        to: SocketAddr,
+        options: &str,
+        patience: Duration,
+    ) -> Result<SocketAddr> {
         let family = if to.is_ipv4() { '4' } else { '6' };
-        let mut address = match proto {
-            Proto::Tcp => format!("TCP{family}:{to},connect-timeout=10"),
-            Proto::Udp => format!("UDP{family}:{to}"),
+        let address = match proto {
+            Proto::Tcp => format!("TCP{family}:{to},connect-timeout=10{options}"),
+            Proto::Udp => format!("UDP{family}:{to}{options}"),
         };
-        if let Some(port) = port {
-            address = format!("{address},sourceport={port},reuseaddr");
-        }
         let question = "netd";
         let answer = process::ask(
             self.command("socat").args(["-", &address]),

@@ -356,13 +356,29 @@ impl World {
             port: Be16::new(to_port),
             mac: endpoint.mac,
             gateway_mac: GATEWAY.mac,
-            pad: [0; 2],
+            limited: 0,
+            pad: 0,
             device: self.index(endpoint.device),
             endpoint: endpoint.endpoint,
             network: endpoint.network,
             number: u32::from(port),
         };
         self.datapath.publish_set(key, &value).expect("publish");
+    }
+
+    /// Lets these sources alone come to the ports published by this number.
+    pub fn limit(&mut self, number: u16, sources: &[&str]) {
+        let publish = u32::from(number);
+        for net in sources {
+            let net = net.parse().expect("a prefix");
+            self.datapath.from_set((publish, net), 1).expect("source");
+        }
+        for (key, mut value) in self.datapath.published().expect("rows") {
+            if value.number == publish {
+                value.limited = 1;
+                self.datapath.publish_set(key, &value).expect("publish");
+            }
+        }
     }
 
     /// The pin of a map.

@@ -22,6 +22,13 @@ drop_cases! { DROPS:
         w.ep_out(&C, &call(Kind::Udp, &C, &GATEWAY2, family))
     }
 
+    fn an_endpoint_the_port_is_not_for_is_refused(w, family) => SourceRefused {
+        w.publish(None, family, 6, PORT, &A, 80);
+        // The address it would be seen with does not count.
+        w.limit(PORT, &["192.0.2.2/32", "2001:db8:1::2/128", "10.2.0.0/24", "fd00:2::/64"]);
+        w.ep_out(&B, &call(Kind::Tcp, &B, &NODE, family))
+    }
+
     fn a_port_published_on_loopback_is_not_reached_by_an_endpoint(w, family) => Martian {
         w.publish(Some(&LOOPBACK), family, 6, 8080, &A, 80);
         w.ep_out(&A, &call(Kind::Tcp, &A, &LOOPBACK, family))
@@ -131,6 +138,21 @@ fn a_node_without_uplink_address_is_seen_with_the_address_that_was_called() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_port_for_the_endpoints_of_a_network_is_reached_by_them() {
+    World::both(|w, family| {
+        w.publish(None, family, 6, PORT, &A, 80);
+        w.limit(PORT, &["10.2.0.0/24", "fd00:2::/64"]);
+        reaches(
+            w,
+            &C,
+            &call(Kind::Tcp, &C, &NODE, family),
+            &A,
+            (&NODE, SPORT),
+        );
     });
 }
 

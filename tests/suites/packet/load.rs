@@ -11,7 +11,7 @@ const BUDGETS: [(&str, u32); 6] = [
     ("netd_ep_out", 77_000),
     ("netd_ep_in", 50),
     ("netd_gw_out", 4_900),
-    ("netd_up_in", 39_000),
+    ("netd_up_in", 54_000),
     ("netd_up_out", 39_400),
     ("netd_xdp", 3_800),
 ];

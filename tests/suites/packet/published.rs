@@ -54,6 +54,24 @@ drop_cases! { DROPS:
         w.up_in(&syn)
     }
 
+    fn a_source_the_port_is_not_for_is_refused(w, family) => SourceRefused {
+        // Another host, the whole other family, and another publish's sources.
+        let (port, own, other) = match family {
+            Family::V4 => (8084, "203.0.113.10/32", "::/0"),
+            Family::V6 => (8086, "2001:db8:9::10/128", "0.0.0.0/0"),
+        };
+        w.publish(None, family, 6, port, &A, 80);
+        w.limit(port, &[own, other]);
+        w.limit(9000, &["0.0.0.0/0", "::/0"]);
+        w.up_in(&Packet::tcp(&OUTSIDE, 40_000, &NODE, port, Flags::SYN, family))
+    }
+
+    fn a_port_for_nobody_is_for_nobody(w, family) => SourceRefused {
+        w.publish(Some(&NODE), family, 17, 8080, &A, 80);
+        w.limit(8080, &[]);
+        w.up_in(&Packet::udp(&OUTSIDE, 40_000, &NODE, 8080, family))
+    }
+
     fn a_published_port_is_a_router_too(w, family) => TtlExceeded {
         w.publish(None, family, 6, 8080, &A, 80);
         w.up_in(&Packet::tcp(&OUTSIDE, 40_000, &NODE, 8080, Flags::SYN, family).ttl(1))
@@ -271,6 +289,32 @@ fn a_port_published_on_all_addresses_is_on_every_address_of_the_node_and_no_othe
         w.ip("route del default via 192.0.2.1\nroute del default via 2001:db8:1::1 dev up0\n");
         let syn = Packet::tcp(&OUTSIDE, 40_000, &OUTSIDE_TWO, 8080, Flags::SYN, family);
         w.up_in(&syn).passed().unchanged();
+    });
+}
+
+#[test]
+fn sources_a_port_is_for_reach_it() {
+    World::both(|w, family| {
+        for kind in Kind::PORTS {
+            w.publish(None, family, proto(kind), 8080, &A, 80);
+            w.limit(8080, &["203.0.113.9/32", "2001:db8:9::/64"]);
+            let first = Packet::first(kind, &OUTSIDE, 40_000, &NODE, 8080, family);
+            let answer = reaches(w, &first, A);
+            let wanted = answer.clone().hop().from_uplink(8080);
+            w.ep_out(&A, &answer).redirected().is(&wanted);
+            w.datapath().flows_remove(&|_| true).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_conversation_goes_on_when_its_source_is_not_let_in_any_more() {
+    World::both(|w, family| {
+        w.publish(None, family, 17, 8080, &A, 80);
+        let first = Packet::udp(&OUTSIDE, 40_000, &NODE, 8080, family);
+        reaches(w, &first, A);
+        w.limit(8080, &[]);
+        reaches(w, &first, A);
     });
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
+use ipnet::IpNet;
 use netd_api::{Attach, Client, PublishSpec};
 
 use super::error::Exit;
@@ -40,6 +41,9 @@ pub struct Run {
     /// Publish a port on the first network: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
     #[arg(short, value_name = "SPEC")]
     publish: Vec<PublishSpec>,
+    /// Who may come to the published ports, repeatable: a prefix or an address [default: everybody]
+    #[arg(long, value_name = "CIDR", value_parser = values::source, requires = "publish")]
+    from: Vec<IpNet>,
     /// Name of the endpoint; on further networks it is EP-NETWORK
     #[arg(long, value_name = "EP", value_parser = values::name)]
     name: Option<String>,
@@ -121,7 +125,7 @@ async fn attach(verb: &Run, ctx: &Context, target: &str) -> anyhow::Result<()> {
             network,
             name,
             publish: if first {
-                verb.publish.clone()
+                super::publish::limited(verb.publish.clone(), &verb.from)
             } else {
                 Vec::new()
             },
