@@ -72,7 +72,17 @@ pub(crate) fn perform(actual: &mut Actual, next: &mut u32, step: &Step) {
         Step::Fdb(k, v) => row(&mut actual.fdb, *k, v.as_ref()),
         Step::Host(k, v) => row(&mut actual.hosts, *k, v.as_ref()),
         Step::Segment(k, v) => row(&mut actual.segments, *k, (!v.is_empty()).then_some(v)),
-        Step::Publish(k, v) => row(&mut actual.published, *k, v.as_ref()),
+        Step::Publish(k, v) => {
+            let limited = v.filter(|v| v.limited == 1).map(|v| v.number);
+            let has = |publish| actual.from.keys().any(|(n, _)| *n == publish);
+            assert!(limited.is_none_or(has), "open before its sources are known");
+            row(&mut actual.published, *k, v.as_ref());
+        }
+        Step::From(k, v) => {
+            let used = actual.published.values().any(|p| p.number == k.0);
+            assert!(v.is_some() || !used, "its sources go before it does");
+            row(&mut actual.from, *k, v.as_ref());
+        }
     }
     for port in actual.ports.values() {
         let slots = actual.segments.get(&port.network).map_or(0, Vec::len);
@@ -225,6 +235,35 @@ fn what_is_no_longer_asked_for_leaves_nothing() {
     });
     settle(&d, &mut a, &mut next, Scope::Network(web));
     assert_eq!(a, Actual::default());
+}
+
+#[test]
+fn who_may_come_is_known_before_a_port_is_open_and_until_it_is_closed() {
+    let (mut a, mut next) = (Actual::default(), 1);
+    let mut d = empty();
+    let web = network(&mut d, "web", &["10.0.0.0/24", "fd00::/64"]);
+    let one = fresh_endpoint(&mut d, "one", web, &["10.0.0.2/24", "fd00::2/64"]);
+    let open = publish(&mut d, one, "80:80");
+    let closed = publish(&mut d, one, "8000-8009:80-89");
+    let from = ["192.0.2.7/24", "2001:db8::/32"].map(|n| n.parse().unwrap());
+    d.publishes.get_mut(&closed).unwrap().spec.from = from.to_vec();
+    settle(&d, &mut a, &mut next, Scope::All);
+    let keys: Vec<FromId> = a.from.keys().copied().collect();
+    assert_eq!(keys, from.map(|n: IpNet| (closed, n.trunc())));
+    let limited = a.published.values().filter(|p| p.limited == 1);
+    assert_eq!(limited.count(), 20);
+    assert!(
+        a.published
+            .values()
+            .all(|p| (p.number == open) == (p.limited == 0))
+    );
+    let remove = vec![Key::Publish(closed)];
+    d.apply(&Change {
+        put: vec![],
+        remove,
+    });
+    settle(&d, &mut a, &mut next, Scope::All);
+    assert!(a.from.is_empty() && a.published.len() == 2);
 }
 
 #[test]
