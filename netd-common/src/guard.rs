@@ -1,6 +1,7 @@
 //! What an endpoint may send: its own MAC, its own addresses, no router's words.
 
 use crate::addr::{Addr, Be16, Mac, V4, V6, link_local};
+use crate::learn::speaks_for_itself;
 use crate::maps::{Port, port_flags};
 use crate::reason::DropReason;
 use crate::tuple::proto;
@@ -73,32 +74,32 @@ pub fn source<A: Guarded>(port: &Port, src: A, dst: A) -> Source {
     }
 }
 
-/// Checks the speaker of an ARP packet from an endpoint. A sender of 0.0.0.0 is a probe.
+/// Checks the speaker of an ARP packet in a frame from `from`. A sender of 0.0.0.0 is a probe.
 #[inline(always)]
-pub fn arp(port: &Port, arp: &Arp) -> Result<Source, DropReason> {
+pub fn arp(port: &Port, from: Mac, arp: &Arp) -> Result<Source, DropReason> {
     if forwards(port) {
         return Ok(Source::Own);
     }
-    if arp.sender_mac != port.mac {
+    if !speaks_for_itself(port, from, arp.sender_mac) {
         return Err(DropReason::SpoofedArp);
     }
     let own = arp.sender_ip == port.v4 || arp.sender_ip.is_unspecified();
     Ok(if own { Source::Own } else { Source::Ask })
 }
 
-/// Checks a neighbour discovery message from an endpoint; its IP source is checked apart. What an
-/// advertisement speaks for may be [`Source::Ask`].
+/// Checks a neighbour discovery message in a frame from `from`; its IP source is checked apart. What
+/// an advertisement speaks for may be [`Source::Ask`].
 #[inline(always)]
-pub fn nd(port: &Port, nd: &Nd) -> Result<Source, DropReason> {
+pub fn nd(port: &Port, from: Mac, nd: &Nd) -> Result<Source, DropReason> {
     if forwards(port) {
         return Ok(Source::Own);
     }
     match nd.kind {
         Kind::Router => Err(DropReason::SpoofedNd),
         Kind::Other => Ok(Source::Own),
-        Kind::Solicitation => own_mac(port, nd.mac).map(|()| Source::Own),
+        Kind::Solicitation => own_mac(port, from, nd.mac).map(|()| Source::Own),
         Kind::Advertisement => {
-            own_mac(port, nd.mac)?;
+            own_mac(port, from, nd.mac)?;
             let own = (nd.target == port.v6 && !port.v6.is_unspecified())
                 || nd.target == link_local(port.mac);
             Ok(if own { Source::Own } else { Source::Ask })
@@ -107,8 +108,8 @@ pub fn nd(port: &Port, nd: &Nd) -> Result<Source, DropReason> {
 }
 
 #[inline(always)]
-fn own_mac(port: &Port, said: Mac) -> Result<(), DropReason> {
-    if said == [0; 6] || said == port.mac {
+fn own_mac(port: &Port, from: Mac, said: Mac) -> Result<(), DropReason> {
+    if said == [0; 6] || speaks_for_itself(port, from, said) {
         Ok(())
     } else {
         Err(DropReason::SpoofedNd)
@@ -193,7 +194,10 @@ mod tests {
         };
         assert_eq!(mac(&gateway, OTHER), Ok(()));
         assert_eq!(source(&gateway, V6_OTHER, V6_OWN), Source::Own);
-        assert_eq!(arp(&gateway, &said(OTHER, [10, 0, 0, 6])), Ok(Source::Own));
+        assert_eq!(
+            arp(&gateway, MAC, &said(OTHER, [10, 0, 0, 6])),
+            Ok(Source::Own)
+        );
         let plain = Port {
             flags: !(port_flags::GATEWAY | port_flags::FORWARDS),
             ..port()
@@ -250,14 +254,23 @@ mod tests {
 
     #[test]
     fn arp_speaks_for_its_own_address() {
-        assert_eq!(arp(&port(), &said(MAC, [10, 0, 0, 5])), Ok(Source::Own));
-        assert_eq!(arp(&port(), &said(MAC, [0; 4])), Ok(Source::Own));
-        assert_eq!(arp(&port(), &said(MAC, [10, 0, 0, 6])), Ok(Source::Ask));
         assert_eq!(
-            arp(&port(), &said(OTHER, [10, 0, 0, 5])),
+            arp(&port(), MAC, &said(MAC, [10, 0, 0, 5])),
+            Ok(Source::Own)
+        );
+        assert_eq!(arp(&port(), MAC, &said(MAC, [0; 4])), Ok(Source::Own));
+        assert_eq!(
+            arp(&port(), MAC, &said(MAC, [10, 0, 0, 6])),
+            Ok(Source::Ask)
+        );
+        assert_eq!(
+            arp(&port(), MAC, &said(OTHER, [10, 0, 0, 5])),
             Err(DropReason::SpoofedArp)
         );
-        assert_eq!(arp(&router(), &said(OTHER, [10, 0, 0, 6])), Ok(Source::Own));
+        assert_eq!(
+            arp(&router(), MAC, &said(OTHER, [10, 0, 0, 6])),
+            Ok(Source::Own)
+        );
     }
 
     #[test]
@@ -267,9 +280,9 @@ mod tests {
             target: V6_OTHER,
             mac,
         };
-        assert_eq!(nd(&port(), &ns(NONE)), Ok(Source::Own));
-        assert_eq!(nd(&port(), &ns(MAC)), Ok(Source::Own));
-        assert_eq!(nd(&port(), &ns(OTHER)), Err(DropReason::SpoofedNd));
+        assert_eq!(nd(&port(), MAC, &ns(NONE)), Ok(Source::Own));
+        assert_eq!(nd(&port(), MAC, &ns(MAC)), Ok(Source::Own));
+        assert_eq!(nd(&port(), MAC, &ns(OTHER)), Err(DropReason::SpoofedNd));
         let na = |target, mac| Nd {
             kind: Kind::Advertisement,
             target,
@@ -280,21 +293,52 @@ mod tests {
             target: V6::ZERO,
             mac: NONE,
         };
-        assert_eq!(nd(&port(), &na(V6_OWN, MAC)), Ok(Source::Own));
-        assert_eq!(nd(&port(), &na(link_local(MAC), NONE)), Ok(Source::Own));
-        assert_eq!(nd(&port(), &na(V6_OTHER, NONE)), Ok(Source::Ask));
-        assert_eq!(nd(&port(), &na(V6_OWN, OTHER)), Err(DropReason::SpoofedNd));
+        assert_eq!(nd(&port(), MAC, &na(V6_OWN, MAC)), Ok(Source::Own));
+        assert_eq!(
+            nd(&port(), MAC, &na(link_local(MAC), NONE)),
+            Ok(Source::Own)
+        );
+        assert_eq!(nd(&port(), MAC, &na(V6_OTHER, NONE)), Ok(Source::Ask));
+        assert_eq!(
+            nd(&port(), MAC, &na(V6_OWN, OTHER)),
+            Err(DropReason::SpoofedNd)
+        );
         let none = Port {
             v6: V6::ZERO,
             ..port()
         };
-        assert_eq!(nd(&none, &na(V6::ZERO, NONE)), Ok(Source::Ask));
+        assert_eq!(nd(&none, MAC, &na(V6::ZERO, NONE)), Ok(Source::Ask));
         assert_eq!(
-            nd(&port(), &plain(Kind::Router)),
+            nd(&port(), MAC, &plain(Kind::Router)),
             Err(DropReason::SpoofedNd)
         );
-        assert_eq!(nd(&port(), &plain(Kind::Other)), Ok(Source::Own));
-        assert_eq!(nd(&router(), &plain(Kind::Router)), Ok(Source::Own));
+        assert_eq!(nd(&port(), MAC, &plain(Kind::Other)), Ok(Source::Own));
+        assert_eq!(nd(&router(), MAC, &plain(Kind::Router)), Ok(Source::Own));
+    }
+
+    #[test]
+    fn guests_speak_with_the_mac_of_their_frame() {
+        let several = Port { macs: 1, ..port() };
+        assert_eq!(
+            arp(&several, OTHER, &said(OTHER, [10, 0, 0, 6])),
+            Ok(Source::Ask)
+        );
+        assert_eq!(
+            arp(&several, MAC, &said(OTHER, [10, 0, 0, 6])),
+            Err(DropReason::SpoofedArp)
+        );
+        let ns = Nd {
+            kind: Kind::Solicitation,
+            target: V6_OTHER,
+            mac: OTHER,
+        };
+        assert_eq!(nd(&several, OTHER, &ns), Ok(Source::Own));
+        assert_eq!(nd(&several, MAC, &ns), Err(DropReason::SpoofedNd));
+        let router = Nd {
+            kind: Kind::Router,
+            ..ns
+        };
+        assert_eq!(nd(&several, OTHER, &router), Err(DropReason::SpoofedNd));
     }
 
     #[test]

@@ -16,6 +16,8 @@
 //! | [`flow`] | flow life: TCP state, time-outs, expiry |
 //! | [`guard`] | what an endpoint may send |
 //! | [`publish`] | which packets may be for a published port |
+//! | [`learn`] | MACs beyond its own behind a switch port |
+//! | [`storm`] | how much a switch port may have flooded |
 #![cfg_attr(not(test), no_std)]
 #![deny(
     clippy::unwrap_used,
@@ -35,9 +37,11 @@ pub mod addr;
 pub mod checksum;
 pub mod flow;
 pub mod guard;
+pub mod learn;
 pub mod maps;
 pub mod nat;
 pub mod publish;
 pub mod reason;
+pub mod storm;
 pub mod tuple;
 pub mod wire;

@@ -115,6 +115,14 @@ codes! {
         DhcpServer = 34, "dhcp_server";
         /// The port is published, but not for this source (`--from`).
         SourceRefused = 35, "source_refused";
+        /// The source MAC is a group, or zero: nobody has such a one.
+        InvalidMac = 36, "invalid_mac";
+        /// More MACs behind one switch port than it may have.
+        MacLimit = 37, "mac_limit";
+        /// A group address that must not leave its link (01:80:c2:00:00:01 to 0f).
+        ReservedGroup = 38, "reserved_group";
+        /// More broadcast, multicast and unknown frames than the switch port may have flooded.
+        Storm = 39, "storm";
     }
 }
 

@@ -2,8 +2,10 @@
 
 use netd_common::addr::{Mac, V4, V6, is_group};
 use netd_common::guard::{self, Source};
+use netd_common::learn::learns;
 use netd_common::maps::Port;
 use netd_common::reason::DropReason;
+use netd_common::wire::group::{is_spanning_tree, stays_on_its_link};
 use netd_common::wire::{Eth, Window, ethertype};
 
 use crate::L3;
@@ -11,7 +13,7 @@ use crate::family::Net;
 use crate::maps::PORT;
 use crate::skb::Skb;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{neighbour, publish, route, switch, work};
+use crate::{learn, neighbour, publish, route, switch, work};
 
 /// A frame from an endpoint.
 #[inline(always)]
@@ -19,8 +21,15 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
     // SAFETY: a map value stays readable for the run of the program.
     let port = unsafe { PORT.get(&skb.ifindex()) }.ok_or(DropReason::NoPort)?;
     skb.pull(V4::HEADERS);
-    let eth = Eth::parse(&skb)?;
-    guard::mac(port, eth.src)?;
+    let mut eth = Eth::parse(&skb)?;
+    if guard::mac(port, eth.src).is_err() {
+        let verdict = learn::source(skb, port);
+        if verdict != Verdict::OPEN {
+            return Ok(verdict);
+        }
+        // Read again, so that nothing of it has to be kept on the stack meanwhile.
+        eth = Eth::parse(&skb)?;
+    }
     if skb.vlan_present() != 0 {
         return Err(DropReason::EtherType);
     }
@@ -41,8 +50,29 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
             Verdict::OPEN => Ok(unanswered(skb, port)),
             decided => Ok(decided),
         },
-        _ => Err(DropReason::EtherType),
+        _ => Ok(other(skb, port)),
     }
+}
+
+/// Neither IP nor ARP: netd cannot tell what it says, so it could say anything. The one exception are
+/// spanning tree messages of bridges behind the switch port: they find loops that netd cannot see.
+#[inline(never)]
+fn other(skb: Skb, port: &'static Port) -> Verdict {
+    let eth = match Eth::parse(&skb) {
+        Ok(eth) => eth,
+        Err(reason) => return Verdict::of(Err(reason)),
+    };
+    if !learns(port) {
+        return Verdict::of(Err(DropReason::EtherType));
+    }
+    if is_spanning_tree(&skb, &eth) {
+        return switch::flood(skb, port);
+    }
+    Verdict::of(Err(if stays_on_its_link(eth.dst) {
+        DropReason::ReservedGroup
+    } else {
+        DropReason::EtherType
+    }))
 }
 
 /// An ARP packet for others. A function of its own, which reads the destination again: the entry's
@@ -131,9 +161,9 @@ fn packet_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropRe
 
 /// By MAC, inside the segment.
 #[inline(always)]
-fn deliver(skb: Skb, port: &Port, dst: Mac) -> Result<Verdict, DropReason> {
+fn deliver(skb: Skb, port: &'static Port, dst: Mac) -> Result<Verdict, DropReason> {
     if is_group(dst) {
-        Ok(switch::flood(skb, port))
+        Ok(switch::group(skb, port, dst))
     } else {
         switch::forward(skb, port, dst)
     }

@@ -3,6 +3,7 @@
 use aya_ebpf::maps::HashMap;
 use netd_common::addr::{V4, V6, is_link_local};
 use netd_common::guard::Guarded;
+use netd_common::learn::OnLink;
 use netd_common::maps::{Flow, HostEntry, Node, Port, Uplink};
 use netd_common::tuple::Tuple;
 
@@ -10,7 +11,7 @@ use crate::maps::{FLOW4, FLOW6, HOST4, HOST6, LOCAL, WORK4, WORK6};
 use crate::work::Work;
 
 /// IPv4 or IPv6.
-pub trait Net: Guarded {
+pub trait Net: Guarded + OnLink {
     /// `AF_INET` or `AF_INET6`.
     const AF: u8;
     /// Bytes to the end of the TCP flags, behind a header without options.

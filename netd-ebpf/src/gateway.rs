@@ -30,7 +30,7 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
         return Ok(answer);
     }
     if is_group(eth.dst) {
-        Ok(switch::flood(skb, port))
+        Ok(switch::group(skb, port, eth.dst))
     } else {
         switch::forward(skb, port, eth.dst)
     }

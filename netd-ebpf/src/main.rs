@@ -2,6 +2,7 @@
 //! moves bytes, calls helpers and touches maps.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
     reason = "the entry macros make undocumented items; the entries themselves are documented"
@@ -15,12 +16,15 @@
     reason = "the entry macros hand the context over by value"
 )]
 
+mod atomic;
 mod endpoint;
 mod family;
 mod fib;
 mod flows;
 mod gateway;
+mod learn;
 mod maps;
+mod meter;
 mod neighbour;
 mod publish;
 mod rewrite;

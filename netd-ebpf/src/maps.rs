@@ -4,8 +4,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    FdbEntry, FdbKey, Flow, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Source, Stat,
-    Target, Uplink, size,
+    FdbEntry, FdbKey, Flow, HostEntry, Learned, Meter, Node, Port, Publish, PublishKey, SegmentKey,
+    Source, Stat, Target, Uplink, size,
 };
 use netd_common::reason::STATS_LEN;
 use netd_common::tuple::Tuple;
@@ -19,6 +19,13 @@ const NO_PREALLOC: u32 = 1;
 pub static PORT: HashMap<u32, Port> = HashMap::with_max_entries(size::PORT, NO_PREALLOC);
 #[map]
 pub static FDB: HashMap<FdbKey, FdbEntry> = HashMap::with_max_entries(size::FDB, NO_PREALLOC);
+#[map]
+pub static LEARNED: HashMap<FdbKey, Learned> =
+    HashMap::with_max_entries(size::LEARNED, NO_PREALLOC);
+#[map]
+pub static METER: HashMap<u32, Meter> = HashMap::with_max_entries(size::PORT, NO_PREALLOC);
+#[map]
+pub static AGED: HashMap<u32, u64> = HashMap::with_max_entries(size::PORT, NO_PREALLOC);
 #[map]
 pub static HOST4: HashMap<V4, HostEntry> = HashMap::with_max_entries(size::HOST, NO_PREALLOC);
 #[map]

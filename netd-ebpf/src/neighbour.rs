@@ -9,6 +9,7 @@ use netd_common::wire::arp::{Arp, Op};
 use netd_common::wire::nd::{self, ADVERT_LEN, Kind, advertisement};
 
 use crate::family::Net;
+use crate::learn;
 use crate::skb::{Skb, send};
 use crate::verdict::{SENT_BY_NETD, Verdict};
 use crate::work::{self, Answer};
@@ -22,8 +23,9 @@ pub fn arp(skb: Skb, port: &'static Port) -> Verdict {
 #[inline(always)]
 fn arp_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let arp = Arp::parse(&skb)?;
+    let from = skb.load::<6>(6).ok_or(DropReason::Truncated)?;
     owned(
-        guard::arp(port, &arp)?,
+        guard::arp(port, from, &arp)?,
         port,
         arp.sender_ip,
         DropReason::SpoofedArp,
@@ -49,7 +51,8 @@ pub fn nd(skb: Skb, port: &'static Port) -> Verdict {
 fn nd_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let ip = work::ip::<V6>(skb)?;
     let message = nd::parse(&skb, ip)?;
-    let source = guard::nd(port, &message)?;
+    let from = skb.load::<6>(6).ok_or(DropReason::Truncated)?;
+    let source = guard::nd(port, from, &message)?;
     match message.kind {
         Kind::Advertisement => {
             owned(source, port, message.target, DropReason::SpoofedNd)?;
@@ -102,11 +105,12 @@ fn advertise_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason>
     Ok(back(skb, port))
 }
 
-/// Refuses an address that is neither the port's first nor, by `HOST4`/`HOST6`, another of its own.
+/// Refuses an address that is neither the port's first nor, by `HOST4`/`HOST6`, another of its own, nor
+/// one that nobody has and may be behind a switch port that learns.
 #[inline(always)]
 pub fn owned<A: Net>(
     source: Source,
-    port: &Port,
+    port: &'static Port,
     addr: A,
     reason: DropReason,
 ) -> Result<(), DropReason> {
@@ -114,6 +118,7 @@ pub fn owned<A: Net>(
         Source::Own => Ok(()),
         Source::Ask => match addr.host() {
             Some(h) if h.endpoint == port.endpoint && h.network == port.network => Ok(()),
+            None if learn::unclaimed(port, &addr) => Ok(()),
             Some(_) | None => Err(reason),
         },
     }

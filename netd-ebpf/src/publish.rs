@@ -134,7 +134,7 @@ fn open<A: Net>(
         wish.client = port.endpoint;
         wish.caller = Leg {
             device: skb.ifindex(),
-            mac: port.mac,
+            mac: route::behind(skb, port, skb.ifindex())?,
             gateway_mac: port.gateway_mac,
             endpoint: port.endpoint,
             network: port.network,

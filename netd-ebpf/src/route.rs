@@ -1,6 +1,8 @@
 //! L3 for what an endpoint sends to its gateway: the node, another endpoint, or the outside.
 
+use netd_common::addr::Mac;
 use netd_common::guard::martian;
+use netd_common::learn::learns;
 use netd_common::maps::{FlowKind, HostEntry, HostKind, Port, flow_flags, port_flags};
 use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
@@ -137,7 +139,7 @@ pub fn open_outward_from<A: Net>(
     wish.client = 0;
     wish.leg = Leg {
         device,
-        mac: port.mac,
+        mac: behind(skb, port, device)?,
         gateway_mac: port.gateway_mac,
         endpoint: port.endpoint,
         network: port.network,
@@ -153,6 +155,15 @@ pub fn open_outward_from<A: Net>(
         wish.ports = flows::outside_ports(p.l4, uplink);
     }
     flows::begin::<A>(skb)
+}
+
+/// The MAC replies go to: the endpoint's, or that of whoever sent the packet from behind it.
+#[inline(always)]
+pub fn behind(skb: Skb, port: &Port, device: u32) -> Result<Mac, DropReason> {
+    if learns(port) && skb.ifindex() == device {
+        return skb.load::<6>(6).ok_or(DropReason::Truncated);
+    }
+    Ok(port.mac)
 }
 
 /// Rewrites a packet and hands it to an endpoint.

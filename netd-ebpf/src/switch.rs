@@ -7,17 +7,20 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use netd_common::addr::Mac;
 use netd_common::maps::{FdbKey, HostKind, Port, SegmentKey};
 use netd_common::reason::DropReason;
+use netd_common::wire::Window;
+use netd_common::wire::group::stays_on_its_link;
 
 use crate::maps::{FDB, SEGMENT};
 use crate::skb::{Skb, receive};
 use crate::verdict::{SENT_BY_NETD, Verdict};
+use crate::{learn, meter};
 
 /// Sends a unicast frame to the switch port its destination is behind.
 #[inline(always)]
-pub fn forward(skb: Skb, port: &Port, dst: Mac) -> Result<Verdict, DropReason> {
+pub fn forward(skb: Skb, port: &'static Port, dst: Mac) -> Result<Verdict, DropReason> {
     // SAFETY: a map value stays readable for the run of the program.
     let Some(entry) = (unsafe { FDB.get(&FdbKey::new(port.network, dst)) }) else {
-        return Ok(flood(skb, port));
+        return Ok(unwritten(skb, port));
     };
     if entry.device == skb.ifindex() {
         return Err(DropReason::Reflected);
@@ -42,6 +45,29 @@ pub fn to_endpoint(skb: Skb, port: &Port, dst: Mac) -> Verdict {
     Verdict::redirect(skb.peer(entry.device))
 }
 
+/// To a MAC the control plane has not written: one that was learned, or nobody's. It reads the
+/// destination again, as `endpoint::unanswered` does, and for the same reason.
+#[inline(never)]
+fn unwritten(skb: Skb, port: &'static Port) -> Verdict {
+    let Some(dst) = skb.load::<6>(0) else {
+        return Verdict::of(Err(DropReason::Truncated));
+    };
+    match learn::device(port, &FdbKey::new(port.network, dst)) {
+        Some(device) if device == skb.ifindex() => Verdict::of(Err(DropReason::Reflected)),
+        Some(device) => Verdict::redirect(skb.peer(device)),
+        None => flood(skb, port),
+    }
+}
+
+/// A frame to a group.
+#[inline(always)]
+pub fn group(skb: Skb, port: &'static Port, dst: Mac) -> Verdict {
+    if stays_on_its_link(dst) {
+        return Verdict::of(Err(DropReason::ReservedGroup));
+    }
+    flood(skb, port)
+}
+
 /// What the loop over a segment's switch ports carries.
 struct Flood {
     skb: Skb,
@@ -51,8 +77,11 @@ struct Flood {
 }
 
 /// Sends a copy to every switch port of the network but the one it came from.
-#[inline(always)]
-pub fn flood(skb: Skb, port: &Port) -> Verdict {
+#[inline(never)]
+pub fn flood(skb: Skb, port: &'static Port) -> Verdict {
+    if !meter::may_flood(skb.ifindex(), port) {
+        return Verdict::of(Err(DropReason::Storm));
+    }
     // From the gateway's inner end a frame must not go to its outer end.
     let from = if port.endpoint == 0 {
         port.outer

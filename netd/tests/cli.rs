@@ -98,7 +98,7 @@ fn endpoint() -> Value {
     json!({
         "id": "0a1b2c3d4e5f", "number": 1, "name": "api", "network": "web", "target": "box",
         "ifname": "eth0", "device": "nde0a1b2c3d4e5f", "ifindex": 7, "mac": "02:00:00:00:00:07",
-        "addresses": ["10.210.0.2/24", "fd00::2/64"], "gateways": ["10.210.0.1", "fd00::1"],
+        "macs": 1, "addresses": ["10.210.0.2/24", "fd00::2/64"], "gateways": ["10.210.0.1", "fd00::1"],
         "state": "bound", "published": [], "labels": {}, "owner": "cli"
     })
 }
@@ -148,6 +148,8 @@ fn attach_asks_for_what_was_said_and_prints_the_name() {
         "fd00::2",
         "--mac",
         "02:00:00:00:00:07",
+        "--macs",
+        "any",
         "--ifname",
         "eth0",
         "--publish",
@@ -165,7 +167,7 @@ fn attach_asks_for_what_was_said_and_prints_the_name() {
         serde_json::from_str::<Value>(body).unwrap(),
         json!({
             "target": "box", "network": "web", "name": "api", "ips": ["10.210.0.2", "fd00::2"],
-            "mac": "02:00:00:00:00:07", "ifname": "eth0", "labels": {}, "owner": "cli",
+            "mac": "02:00:00:00:00:07", "macs": "any", "ifname": "eth0", "labels": {}, "owner": "cli",
             "publish": [{
                 "host_ip": null, "host_port": 8080, "host_end": 8080, "proto": "tcp",
                 "port": 80, "end": 80

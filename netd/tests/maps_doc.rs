@@ -8,9 +8,12 @@ use netd_common::maps::{name, size};
 use netd_common::reason::STATS_LEN;
 
 /// Entries of each pinned map as the programs declare them.
-const ENTRIES: [(&str, u32); 14] = [
+const ENTRIES: [(&str, u32); 17] = [
     (name::PORT, size::PORT),
     (name::FDB, size::FDB),
+    (name::LEARNED, size::LEARNED),
+    (name::METER, size::PORT),
+    (name::AGED, size::PORT),
     (name::HOST4, size::HOST),
     (name::HOST6, size::HOST),
     (name::SEGMENT, size::SEGMENT),

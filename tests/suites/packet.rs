@@ -8,6 +8,8 @@ mod hairpin;
 mod headers;
 #[path = "packet/hygiene.rs"]
 mod hygiene;
+#[path = "packet/learning.rs"]
+mod learning;
 #[path = "packet/load.rs"]
 mod load;
 #[path = "packet/masquerade.rs"]
@@ -24,6 +26,8 @@ mod route;
 mod stack;
 #[path = "packet/state.rs"]
 mod state;
+#[path = "packet/storm.rs"]
+mod storm;
 #[path = "packet/switch.rs"]
 mod switch;
 #[path = "packet/wire.rs"]

@@ -49,6 +49,18 @@ pub struct Port {
     pub gateway_v4: V4,
     /// IPv6 address of the gateway; `::`: none.
     pub gateway_v6: V6,
+    /// MACs beyond its own that may be behind this switch port; 0: it does not learn.
+    pub macs: u32,
+    /// Seconds after which a learned MAC that says nothing is forgotten; the same on the whole network.
+    pub aging: u32,
+    /// Frames a second that this switch port may have flooded; 0: any number.
+    pub storm: u32,
+    /// Prefix length of the network's IPv4 subnet; 0: it has none.
+    pub bits4: u8,
+    /// Prefix length of the network's IPv6 subnet; 0: it has none.
+    pub bits6: u8,
+    /// Zero.
+    pub pad: [u8; 2],
 }
 
 /// What has an address or a MAC.
@@ -100,13 +112,13 @@ pub struct HostEntry {
     pub gateway_mac: Mac,
 }
 
-/// Key of `FDB`.
+/// Key of `FDB` and `LEARNED`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct FdbKey {
     /// Number of the network.
     pub network: u32,
-    /// Destination MAC.
+    /// The MAC.
     pub mac: Mac,
     /// Zero.
     pub pad: [u8; 2],
@@ -124,7 +136,7 @@ impl FdbKey {
     }
 }
 
-/// Value of `FDB`: the switch port a MAC is behind.
+/// Value of `FDB`: the switch port a MAC is behind because the control plane says so.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct FdbEntry {
@@ -132,12 +144,8 @@ pub struct FdbEntry {
     pub device: u32,
     /// [`HostKind::code`].
     pub kind: u32,
-    /// 1: written by the control plane, never learned over.
-    pub fixed: u32,
     /// Number of the endpoint; 0 for a gateway.
     pub endpoint: u32,
-    /// Last frame from this MAC, `bpf_ktime_get_ns`; 0 for fixed entries.
-    pub last_seen: u64,
 }
 
 /// Key of `SEGMENT`: the switch ports of a network in slots 0..count.

@@ -6,11 +6,13 @@
 
 mod endpoint;
 mod flow;
+mod learn;
 mod publish;
 mod uplink;
 
 pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
 pub use flow::{Dir, Flow, FlowKind, flow_flags};
+pub use learn::{Learned, Meter};
 pub use publish::{FromKey, Publish, PublishKey, Source};
 pub use uplink::{DenyKey, Node, Stat, Uplink, node_flags};
 
@@ -20,6 +22,12 @@ pub mod name {
     pub const PORT: &str = "PORT";
     /// [`FdbKey`](super::FdbKey) -> [`FdbEntry`](super::FdbEntry).
     pub const FDB: &str = "FDB";
+    /// [`FdbKey`](super::FdbKey) -> [`Learned`](super::Learned).
+    pub const LEARNED: &str = "LEARNED";
+    /// `u32` ifindex -> [`Meter`](super::Meter): what a switch port has learned and flooded.
+    pub const METER: &str = "METER";
+    /// `u32` ifindex -> `u64`: learned MACs of a switch port that the daemon has removed.
+    pub const AGED: &str = "AGED";
     /// IPv4 address -> [`HostEntry`](super::HostEntry).
     pub const HOST4: &str = "HOST4";
     /// IPv6 address -> [`HostEntry`](super::HostEntry).
@@ -46,8 +54,8 @@ pub mod name {
     pub const STATS: &str = "STATS";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
-        PORT, FDB, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, FROM, UPLINK, LOCAL, DENY, NODE,
-        STATS,
+        PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, FROM,
+        UPLINK, LOCAL, DENY, NODE, STATS,
     ];
 }
 
@@ -57,6 +65,8 @@ pub mod size {
     pub const PORT: u32 = 4_096;
     /// Forwarding entries of all networks.
     pub const FDB: u32 = 16_384;
+    /// Learned MACs of all networks.
+    pub const LEARNED: u32 = 16_384;
     /// Addresses of one family.
     pub const HOST: u32 = 16_384;
     /// Switch ports of all networks.

@@ -3,6 +3,7 @@
 
 pub mod arp;
 mod eth;
+pub mod group;
 mod ip;
 mod l4;
 pub mod nd;

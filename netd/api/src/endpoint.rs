@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Owner, PublishSpec, Published};
+use crate::{Labels, Macs, Owner, PublishSpec, Published};
 
 /// `POST /v1/endpoints`: attach a workload to a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Attach {
     pub ips: Vec<IpAddr>,
     /// MAC as `aa:bb:cc:dd:ee:ff`; left out: made from the id.
     pub mac: Option<String>,
+    /// MACs it may hold, its own included; left out: its own alone.
+    pub macs: Option<Macs>,
     /// Device name inside, 1-15 characters; left out: the first free of eth0, eth1, ...
     pub ifname: Option<String>,
     /// Ports to publish at once.
@@ -66,6 +68,8 @@ pub struct Endpoint {
     pub ifindex: u32,
     /// MAC as `aa:bb:cc:dd:ee:ff`.
     pub mac: String,
+    /// MACs it may hold, its own included.
+    pub macs: Macs,
     /// Addresses with the prefix length of their subnets.
     pub addresses: Vec<IpNet>,
     /// Next hops of its default routes.

@@ -23,6 +23,7 @@
 mod client;
 mod endpoint;
 mod inspect;
+mod macs;
 mod network;
 mod observe;
 mod publish;
@@ -32,6 +33,7 @@ pub use endpoint::{Attach, Endpoint, EndpointState};
 pub use inspect::{
     DeviceCounters, DeviceEnd, EndpointDetails, InsideView, NamespaceView, NeighbourLine, RouteLine,
 };
+pub use macs::{Macs, MacsError};
 pub use network::{Network, NetworkCreate, NetworkKind, NetworkSet};
 pub use observe::{
     FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus, address_or_prefix,

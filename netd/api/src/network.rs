@@ -44,6 +44,11 @@ pub struct NetworkCreate {
     pub no_isolation: bool,
     /// L3 MTU in bytes; left out: the uplink's, else 1500.
     pub mtu: Option<u32>,
+    /// Seconds after which a learned MAC that says nothing is forgotten, from 1 on; left out: 300.
+    pub aging_s: Option<u32>,
+    /// Broadcast, multicast and unknown frames a second that each switch port may have flooded; 0: any
+    /// number; left out: 2000.
+    pub storm: Option<u32>,
     /// Labels.
     pub labels: Labels,
     /// Who asks; left out: `cli`.
@@ -82,6 +87,10 @@ pub struct Network {
     pub isolation: bool,
     /// L3 MTU in bytes.
     pub mtu: u32,
+    /// Seconds after which a learned MAC that says nothing is forgotten.
+    pub aging_s: u32,
+    /// Frames a second that each switch port may have flooded; 0: any number.
+    pub storm: u32,
     /// The node's device with the gateway addresses; none: no gateway.
     pub device: Option<String>,
     /// MAC of that device, as `aa:bb:cc:dd:ee:ff`.

@@ -187,9 +187,11 @@ pub struct FdbLine {
     pub kind: String,
     /// Name of the endpoint.
     pub endpoint: Option<String>,
-    /// Written by the control plane.
+    /// Written by the control plane; else learned.
     #[serde(rename = "static")]
     pub fixed: bool,
+    /// Seconds since a learned MAC was last heard from; none: static.
+    pub age_s: Option<u64>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
-use netd_api::{Endpoint as Object, EndpointState, PublishSpec};
+use netd_api::{Endpoint as Object, EndpointState, Macs, PublishSpec};
 
 use super::output::{list, table};
 use super::{Context, Outcome, inspect, values};
@@ -15,7 +15,8 @@ use super::{Context, Outcome, inspect, values};
 #[command(after_help = "Examples:\n  \
     netd attach box --network web\n  \
     netd attach pid:4711 --network web --name api --ip 10.210.0.9 --publish 8080:80\n  \
-    netd attach /run/netns/box --network db --ifname db0")]
+    netd attach /run/netns/box --network db --ifname db0\n  \
+    netd attach vm --network web --macs any")]
 pub struct Attach {
     /// Its network namespace: NAME (of /run/netns), /path or pid:N
     #[arg(value_parser = values::target)]
@@ -32,6 +33,9 @@ pub struct Attach {
     /// MAC as aa:bb:cc:dd:ee:ff [default: made from the id]
     #[arg(long)]
     mac: Option<String>,
+    /// MACs it may hold, its own included: more for a VM or a bridge with guests [default: 1]
+    #[arg(long, value_name = "any|N")]
+    macs: Option<Macs>,
     /// Device name inside [default: the first free of eth0, eth1, ...]
     #[arg(long, value_name = "NAME")]
     ifname: Option<String>,
@@ -86,6 +90,7 @@ pub async fn attach(verb: Attach, ctx: &Context) -> Outcome {
         name: verb.name,
         ips: verb.ips,
         mac: verb.mac,
+        macs: verb.macs,
         ifname: verb.ifname,
         publish: super::publish::limited(verb.publish, &verb.from),
         owner: Some("cli".into()),

@@ -198,8 +198,10 @@ fn flows(flows: &[FlowLine]) -> String {
 
 fn entries(entries: &[FdbLine]) -> String {
     table(
-        &["NETWORK", "MAC", "DEVICE", "KIND", "ENDPOINT", "STATIC"],
-        &[],
+        &[
+            "NETWORK", "MAC", "DEVICE", "KIND", "ENDPOINT", "STATIC", "AGE",
+        ],
+        &[6],
         entries.iter().map(|e| {
             vec![
                 e.network.clone(),
@@ -208,6 +210,7 @@ fn entries(entries: &[FdbLine]) -> String {
                 e.kind.clone(),
                 e.endpoint.clone().unwrap_or_else(|| "-".into()),
                 yes(e.fixed),
+                e.age_s.map_or_else(|| "-".into(), |age| format!("{age}s")),
             ]
         }),
     )

@@ -24,7 +24,7 @@ const fn text(reason: DropReason) -> &'static str {
         DropReason::BadL4 => "the TCP or UDP header is malformed: its sender is broken or probing",
         DropReason::ExtHeaders => "more IPv6 extension headers than netd follows",
         DropReason::SpoofedMac => {
-            "an endpoint sent with a source MAC that is not its own; bridging inside it is not supported"
+            "a source MAC that is not the endpoint's own; attach it with --macs if it holds several"
         }
         DropReason::SpoofedIp => {
             "an endpoint sent from an address netd did not give it, see `netd endpoint inspect`"
@@ -92,6 +92,16 @@ const fn text(reason: DropReason) -> &'static str {
         }
         DropReason::DhcpServer => {
             "an endpoint answered DHCP clients; netd gives addresses, stop the server in it"
+        }
+        DropReason::InvalidMac => "a source MAC that nobody can have: a group, or all zero",
+        DropReason::MacLimit => {
+            "more MACs behind the endpoint than its --macs allows, see `netd fdb ls`"
+        }
+        DropReason::ReservedGroup => {
+            "a group that stays on its link (LACP, 802.1X, LLDP, pause): no bridge passes it on"
+        }
+        DropReason::Storm => {
+            "more floods than the network's --storm allows: a loop, a scan, or very loud multicast"
         }
     }
 }

@@ -83,6 +83,12 @@ pub struct Create {
     /// MTU in bytes [default: the uplink's]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
+    /// Forget a learned MAC that says nothing for so long [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    aging: Option<u32>,
+    /// Broadcast, multicast and unknown frames a second flooded for each switch port [default: 2000]
+    #[arg(long, value_name = "FRAMES|off", value_parser = values::storm)]
+    storm: Option<u32>,
     /// Label, repeatable
     #[arg(long = "label", value_name = "K=V", value_parser = values::label)]
     labels: Vec<(String, String)>,
@@ -133,6 +139,8 @@ impl Create {
             no_masquerade: self.no_masquerade,
             no_isolation: self.no_isolation,
             mtu: self.mtu,
+            aging_s: self.aging,
+            storm: self.storm,
             labels: self.labels.into_iter().collect(),
             owner: Some("cli".into()),
         })
@@ -208,10 +216,19 @@ fn one(n: &Object) -> String {
         ("outside", outside(n).into()),
         ("isolated", yes(n.isolation)),
         ("mtu", n.mtu.to_string()),
+        ("aging", format!("{} s", n.aging_s)),
+        ("storm limit", storm(n.storm)),
         ("device", list(&n.device)),
         ("gateway mac", list(&n.gateway_mac)),
         ("endpoints", n.endpoints.to_string()),
         ("labels", labels(&n.labels)),
         ("owner", n.owner.clone()),
     ])
+}
+
+fn storm(frames: u32) -> String {
+    match frames {
+        0 => "off".into(),
+        n => format!("{n} frames/s for each switch port"),
+    }
 }

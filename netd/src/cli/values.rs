@@ -78,6 +78,15 @@ pub fn gateway(text: &str) -> Result<Gateway, String> {
         .map_err(|_| "a gateway is an IP address, or none".into())
 }
 
+/// Frames a second, or `off`, which the API writes 0.
+pub fn storm(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n @ 1..) => Ok(n),
+        Err(_) if text == "off" => Ok(0),
+        Ok(0) | Err(_) => Err("a storm limit is a number of frames a second, or off".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +125,9 @@ mod tests {
             Ok(Gateway::Ip("fd00::1".parse().unwrap()))
         );
         assert!(gateway("None!").is_err());
+        assert_eq!((storm("off"), storm("7")), (Ok(0), Ok(7)));
+        for bad in ["0", "-1", "on", ""] {
+            assert!(storm(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -27,6 +27,8 @@ impl Core {
             masquerade: n.masquerades(),
             isolation: n.isolation,
             mtu: n.mtu,
+            aging_s: n.aging,
+            storm: n.storm,
             device: gateway.then(|| n.outer()),
             gateway_mac: gateway.then(|| ShowMac(n.gateway_mac).to_string()),
             endpoints: self.desired.endpoints_of(n.number).count() as u32,
@@ -84,6 +86,7 @@ impl Core {
             device: e.device(),
             ifindex: self.actual.ifindex(&e.device()),
             mac: ShowMac(e.mac).to_string(),
+            macs: e.macs,
             addresses: e.addresses.clone(),
             gateways: e.gateways.clone(),
             state: self.state(e),
@@ -268,9 +271,21 @@ impl Core {
                     HostKind::Endpoint => "endpoint".into(),
                 },
                 endpoint: self.endpoint_name(entry.endpoint),
-                fixed: entry.fixed == 1,
+                fixed: true,
+                age_s: None,
             })
             .collect();
+        let learned = self.node.datapath.learned()?.into_iter();
+        let mine = learned.filter(|l| only.is_none_or(|n| l.network == n));
+        lines.extend(mine.map(|l| FdbLine {
+            network: self.network_name(l.network).to_owned(),
+            mac: ShowMac(l.mac).to_string(),
+            device: device(l.device),
+            kind: "endpoint".into(),
+            endpoint: self.endpoint_name(l.endpoint),
+            fixed: false,
+            age_s: Some(l.idle_ns / 1_000_000_000),
+        }));
         lines.sort_by(|a, b| (&a.network, &a.mac).cmp(&(&b.network, &b.mac)));
         Ok(lines)
     }

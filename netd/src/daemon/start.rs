@@ -97,7 +97,7 @@ impl Core {
             from: dp.from()?.into_iter().collect(),
             ..Actual::default()
         };
-        let fdb = dp.fdb()?.into_iter().filter(|(_, entry)| entry.fixed == 1);
+        let fdb = dp.fdb()?.into_iter();
         actual.fdb = fdb.map(|(k, v)| ((k.network, k.mac), v)).collect();
         let published = dp.published()?.into_iter();
         actual.published = published

@@ -91,8 +91,13 @@ async fn log_lines(handle: Handle, fd: RawFd) {
 }
 
 impl Core {
-    /// Ends expired flows.
+    /// Ends expired flows and forgets MACs that were silent for too long.
     fn collect(&mut self) {
+        match self.node.datapath.learned_collect() {
+            Ok(0) => {}
+            Ok(n) => tracing::debug!("{n} learned MACs forgotten"),
+            Err(e) => tracing::warn!("{e}"),
+        }
         match self.node.datapath.flows_collect() {
             Ok(0) => {}
             Ok(n) => tracing::debug!("{n} flows expired"),

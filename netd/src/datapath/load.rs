@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bytemuck::Pod;
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Node, Port, Publish, PublishKey,
-    SegmentKey, Stat, Target, Uplink, name,
+    DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Meter, Node, Port, Publish,
+    PublishKey, SegmentKey, Stat, Target, Uplink, name,
 };
 use netd_common::tuple::Tuple;
 
@@ -83,9 +83,12 @@ const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) 
 }
 
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 14] = [
+pub const LAYOUTS: [(&str, u32, u32); 17] = [
     layout::<u32, Port>(name::PORT),
     layout::<FdbKey, FdbEntry>(name::FDB),
+    layout::<FdbKey, Learned>(name::LEARNED),
+    layout::<u32, Meter>(name::METER),
+    layout::<u32, u64>(name::AGED),
     layout::<V4, HostEntry>(name::HOST4),
     layout::<V6, HostEntry>(name::HOST6),
     layout::<SegmentKey, Target>(name::SEGMENT),

@@ -9,6 +9,7 @@
 //! | `table` | a hash map with our types |
 //! | `flows` | the flow table: list, end, collect |
 //! | `from` | who may come to a publish |
+//! | `learned` | learned MACs: list, forget, collect, count |
 //! | `log` | log lines of the programs |
 //! | `sys` | bpf(2) where aya has no call |
 
@@ -18,6 +19,7 @@ mod flows;
 mod from;
 mod hooks;
 mod inject;
+mod learned;
 mod load;
 mod log;
 mod rows;
@@ -27,7 +29,7 @@ mod types;
 
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, LAYOUTS, XDP};
-pub use types::{AttachMode, FlowRecord, Options, XdpMode};
+pub use types::{AttachMode, FlowRecord, LearnedRecord, Options, XdpMode};
 
 use std::fs;
 use std::path::Path;
@@ -38,8 +40,8 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::flow::Timeouts;
 use netd_common::maps::{
-    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Source, Stat, Target,
-    Uplink, name,
+    FdbEntry, FdbKey, HostEntry, Learned, Meter, Node, Port, Publish, PublishKey, SegmentKey,
+    Source, Stat, Target, Uplink, name,
 };
 use netd_common::reason::{DropReason, Hook};
 
@@ -62,6 +64,9 @@ pub struct Datapath {
     timeouts: Timeouts,
     ports: Table<u32, Port>,
     fdb: Table<FdbKey, FdbEntry>,
+    learned: Table<FdbKey, Learned>,
+    meters: Table<u32, Meter>,
+    aged: Table<u32, u64>,
     hosts4: Table<V4, HostEntry>,
     hosts6: Table<V6, HostEntry>,
     segments: Table<SegmentKey, Target>,
@@ -99,6 +104,9 @@ impl Datapath {
             timeouts: Timeouts::DEFAULT,
             ports: Table::take(e, name::PORT)?,
             fdb: Table::take(e, name::FDB)?,
+            learned: Table::take(e, name::LEARNED)?,
+            meters: Table::take(e, name::METER)?,
+            aged: Table::take(e, name::AGED)?,
             hosts4: Table::take(e, name::HOST4)?,
             hosts6: Table::take(e, name::HOST6)?,
             segments: Table::take(e, name::SEGMENT)?,

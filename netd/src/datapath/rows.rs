@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use netd_common::addr::{V4, V6};
+use netd_common::learn::learns;
 use netd_common::maps::{
     FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Target, Uplink, name,
     node_flags,
@@ -21,9 +22,11 @@ impl Datapath {
         self.ports.set(ifindex, *port)
     }
 
-    /// Removes the row of a device, there or not (likewise below).
+    /// Removes the row of a device, there or not (likewise below), and what was learned behind it.
     pub fn port_remove(&mut self, ifindex: u32) -> Result<()> {
-        self.ports.remove(ifindex).map(drop)
+        let had = self.ports.get(ifindex)?;
+        self.ports.remove(ifindex)?;
+        self.learned_forget(ifindex, had.is_some_and(|port| learns(&port)))
     }
 
     /// All devices: (ifindex, row).
@@ -31,9 +34,10 @@ impl Datapath {
         self.ports.all()
     }
 
-    /// Writes a forwarding entry.
+    /// Writes a forwarding entry; a switch port that was learned for the MAC is forgotten.
     pub fn fdb_set(&mut self, key: FdbKey, entry: &FdbEntry) -> Result<()> {
-        self.fdb.set(key, *entry)
+        self.fdb.set(key, *entry)?;
+        self.learned.remove(key).map(drop)
     }
 
     /// Removes a forwarding entry.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use netd_common::addr::Mac;
 use netd_common::maps::FlowKind;
 
 /// How TC programs are hooked.
@@ -82,4 +83,19 @@ pub struct FlowRecord {
     pub idle_ns: u64,
     /// Nanoseconds until it expires.
     pub expires_ns: u64,
+}
+
+/// A learned MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedRecord {
+    /// Number of the network.
+    pub network: u32,
+    /// The MAC.
+    pub mac: Mac,
+    /// ifindex of the endpoint's node-side device.
+    pub device: u32,
+    /// Number of the endpoint.
+    pub endpoint: u32,
+    /// Nanoseconds since it was last heard from, as far as that is noted.
+    pub idle_ns: u64,
 }

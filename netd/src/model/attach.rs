@@ -85,6 +85,7 @@ pub fn build(
         netns: target.netns,
         ifname: target.ifname.clone(),
         mac,
+        macs: request.macs.unwrap_or_default(),
         addresses,
         gateways,
         made: false,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use netd_api::NetworkCreate;
 use netd_common::addr::Mac;
 
-use super::records::Network;
+use super::records::{AGING, Network, STORM};
 use super::subnet::{self, Occupied};
 use super::{Desired, ModelError, name};
 use crate::config::Pools;
@@ -45,6 +45,8 @@ pub fn build(
         check_range(&subnets, range)?;
     }
     let mtu = mtu(request.mtu, context.mtu, &subnets)?;
+    let aging = limited("aging time", request.aging_s.unwrap_or(AGING), 1, 1_000_000)?;
+    let storm = limited("storm limit", request.storm.unwrap_or(STORM), 0, 1_000_000)?;
     Ok(Network {
         number: 0,
         name: request.name.clone(),
@@ -56,6 +58,8 @@ pub fn build(
         masquerade: !request.no_masquerade && !request.internal,
         isolation: !request.no_isolation,
         mtu,
+        aging,
+        storm,
         gateway_mac: context.mac,
         labels: request.labels.clone(),
         owner: request.owner.clone().unwrap_or_else(|| "cli".into()),
@@ -160,6 +164,17 @@ fn mtu(wanted: Option<u32>, default: u32, subnets: &[IpNet]) -> Result<u32, Mode
     })
 }
 
+fn limited(what: &'static str, n: u32, least: u32, most: u32) -> Result<u32, ModelError> {
+    if (least..=most).contains(&n) {
+        return Ok(n);
+    }
+    Err(ModelError::Value {
+        what,
+        value: n.to_string(),
+        why: format!("it is a number from {least} to {most}"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +229,7 @@ mod tests {
         );
         assert!(n.masquerade && n.isolation && !n.internal);
         assert_eq!((n.mtu, n.owner.as_str()), (1400, "cli"));
+        assert_eq!((n.aging, n.storm), (300, 2000));
     }
 
     #[test]
@@ -276,6 +292,8 @@ mod tests {
                 "not part of",
             ),
             (with(&|r| r.mtu = Some(67)), "from 68 to 65535"),
+            (with(&|r| r.aging_s = Some(0)), "aging time 0 is refused"),
+            (with(&|r| r.storm = Some(1_000_001)), "from 0 to 1000000"),
             (
                 with(&|r| {
                     r.mtu = Some(1279);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
-use netd_api::{Labels, NetworkKind, Owner, PublishSpec};
+use netd_api::{Labels, Macs, NetworkKind, Owner, PublishSpec};
 use netd_common::addr::Mac;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,20 @@ use super::name;
 
 /// Version of the records' layout.
 pub const SCHEMA: u32 = 1;
+
+/// Aging time of a network that asks for none, in seconds: IEEE 802.1Q table 8-6, and Linux.
+pub const AGING: u32 = 300;
+/// Frames a second that a switch port may have flooded where the network does not say.
+pub const STORM: u32 = 2_000;
+
+// Records of before there was such a value.
+const fn default_aging() -> u32 {
+    AGING
+}
+
+const fn default_storm() -> u32 {
+    STORM
+}
 
 /// What is known once per store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +62,12 @@ pub struct Network {
     pub isolation: bool,
     /// L3 MTU in bytes.
     pub mtu: u32,
+    /// Seconds after which a learned MAC that says nothing is forgotten.
+    #[serde(default = "default_aging")]
+    pub aging: u32,
+    /// Frames a second that each switch port may have flooded; 0: any number.
+    #[serde(default = "default_storm")]
+    pub storm: u32,
     /// MAC of the gateway's outer end.
     pub gateway_mac: Mac,
     /// Labels.
@@ -132,6 +152,9 @@ pub struct Endpoint {
     pub ifname: String,
     /// Its MAC.
     pub mac: Mac,
+    /// MACs it may hold, its own included.
+    #[serde(default)]
+    pub macs: Macs,
     /// Its addresses with the prefix lengths of their subnets.
     pub addresses: Vec<IpNet>,
     /// Next hops of its default routes.

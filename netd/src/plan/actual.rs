@@ -82,7 +82,7 @@ pub struct Actual {
     pub hooked: BTreeSet<String>,
     /// `PORT`.
     pub ports: BTreeMap<u32, Port>,
-    /// `FDB`, fixed rows only.
+    /// `FDB`.
     pub fdb: BTreeMap<FdbId, FdbEntry>,
     /// `HOST4` and `HOST6`.
     pub hosts: BTreeMap<IpAddr, HostEntry>,

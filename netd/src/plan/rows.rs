@@ -109,6 +109,13 @@ fn gateway_mac(network: &Network) -> Mac {
     }
 }
 
+/// Prefix length of the network's subnet of a family; 0: it has none.
+fn prefix_len(network: &Network, v6: bool) -> u8 {
+    let mut subnets = network.subnets.iter();
+    let subnet = subnets.find(|s| s.addr().is_ipv6() == v6);
+    subnet.map_or(0, ipnet::IpNet::prefix_len)
+}
+
 fn port(network: &Network, outer: u32, inner: u32) -> Port {
     let v4 = network.gateway_v4().map_or([0; 4], |a| a.octets());
     let v6 = network.gateway_v6().map_or([0; 16], |a| a.octets());
@@ -126,6 +133,12 @@ fn port(network: &Network, outer: u32, inner: u32) -> Port {
         gateway_mac: gateway_mac(network),
         gateway_v4: v4,
         gateway_v6: v6,
+        macs: 0,
+        aging: network.aging,
+        storm: network.storm,
+        bits4: prefix_len(network, false),
+        bits6: prefix_len(network, true),
+        pad: [0; 2],
     }
 }
 
@@ -144,6 +157,7 @@ fn endpoint_port(network: &Network, endpoint: &Endpoint, pair: Option<(u32, u32)
         v4: endpoint.v4().map_or([0; 4], |a| a.octets()),
         v6: endpoint.v6().map_or([0; 16], |a| a.octets()),
         mac: endpoint.mac,
+        macs: endpoint.macs.others(),
         ..port(network, outer, inner)
     }
 }
@@ -155,9 +169,7 @@ fn gateway_rows(network: &Network, outer: u32, rows: &mut Rows) {
         FdbEntry {
             device: outer,
             kind,
-            fixed: 1,
             endpoint: 0,
-            last_seen: 0,
         },
     );
     for ip in &network.gateways {
@@ -180,9 +192,7 @@ fn endpoint_rows(network: &Network, endpoint: &Endpoint, ifindex: u32, rows: &mu
         FdbEntry {
             device: ifindex,
             kind,
-            fixed: 1,
             endpoint: endpoint.number,
-            last_seen: 0,
         },
     );
     for net in &endpoint.addresses {

@@ -11,6 +11,7 @@
 //! | `tap` | what a device's other end receives: the copies of a flood |
 //! | `socket` | sockets of the node |
 //! | `table` | the flow table's raw entries |
+//! | `learned` | raw entries of learned MACs and of what was flooded |
 //! | `drops` | the macro that declares a case which ends in a drop |
 //!
 //! ```no_run
@@ -30,6 +31,7 @@
 mod drops;
 mod frame;
 mod hosts;
+mod learned;
 pub mod neighbour;
 mod run;
 mod socket;

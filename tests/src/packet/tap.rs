@@ -19,6 +19,21 @@ pub struct Tap {
 impl World {
     /// Listens on a device from now on.
     pub fn tap(&self, device: &str) -> Tap {
+        Tap::listen(device, self.index(device))
+    }
+
+    /// Listens on all devices from now on.
+    #[expect(
+        clippy::unused_self,
+        reason = "the devices are those of this world's namespace"
+    )]
+    pub fn tap_all(&self) -> Tap {
+        Tap::listen("any device", 0)
+    }
+}
+
+impl Tap {
+    fn listen(device: &str, index: u32) -> Self {
         let protocol = libc::ETH_P_ALL as u16;
         // SAFETY: plain socket call.
         let fd = unsafe {
@@ -31,11 +46,22 @@ impl World {
         assert!(fd >= 0, "packet socket: {}", io::Error::last_os_error());
         // SAFETY: a fresh descriptor that nobody else owns.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let room: libc::c_int = 16 << 20;
+        // SAFETY: the option's value is a c_int of this size. Without it hundreds of copies overflow.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                (&raw const room).cast(),
+                size_of_val(&room) as u32,
+            );
+        }
         // SAFETY: all zero is a valid address.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_protocol = protocol.to_be();
-        address.sll_ifindex = self.index(device).cast_signed();
+        address.sll_ifindex = index.cast_signed();
         // SAFETY: `address` has the size given.
         let rc = unsafe {
             libc::bind(
@@ -45,14 +71,12 @@ impl World {
             )
         };
         assert_eq!(rc, 0, "bind to {device}: {}", io::Error::last_os_error());
-        Tap {
+        Self {
             socket,
             device: device.to_owned(),
         }
     }
-}
 
-impl Tap {
     /// Waits for a frame.
     #[track_caller]
     pub fn frame(&self) -> Vec<u8> {
@@ -72,8 +96,17 @@ impl Tap {
         assert_eq!(self.receive(), None, "a frame came to {}", self.device);
     }
 
-    /// The next frame the device has received; what it sends itself does not count.
+    /// The frames that have come, each with the ifindex of its device.
+    pub fn received(&self) -> Vec<(u32, Vec<u8>)> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
     fn receive(&self) -> Option<Vec<u8>> {
+        self.next().map(|(_, frame)| frame)
+    }
+
+    /// The next frame a device has received; what it sends itself does not count.
+    fn next(&self) -> Option<(u32, Vec<u8>)> {
         loop {
             let mut buffer = vec![0u8; 4096];
             // SAFETY: all zero is a valid address.
@@ -92,7 +125,7 @@ impl Tap {
             };
             buffer.truncate(usize::try_from(n).ok()?);
             if from.sll_pkttype != libc::PACKET_OUTGOING {
-                return Some(buffer);
+                return Some((from.sll_ifindex.cast_unsigned(), buffer));
             }
         }
     }

@@ -221,6 +221,12 @@ impl World {
             gateway_mac: gateway.mac,
             gateway_v4: gateway.v4.octets(),
             gateway_v6: gateway.v6.octets(),
+            macs: 0,
+            aging: 300,
+            storm: 2_000,
+            bits4: 24,
+            bits6: 64,
+            pad: [0; 2],
         };
         let kind = if is_gateway {
             HostKind::Gateway
@@ -243,9 +249,7 @@ impl World {
         let fdb = FdbEntry {
             device,
             kind: kind.code(),
-            fixed: 1,
             endpoint: who.endpoint,
-            last_seen: 0,
         };
         self.datapath
             .port_set(self.index(who.device), &port)

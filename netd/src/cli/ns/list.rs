@@ -203,6 +203,7 @@ mod tests {
             ifname: "eth0".into(),
             device: "nde".into(),
             ifindex: 7,
+            macs: netd_api::Macs::default(),
             mac: "02:00:00:00:00:07".into(),
             addresses: Vec::new(),
             gateways: Vec::new(),

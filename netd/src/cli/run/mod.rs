@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use clap::Args;
 use ipnet::IpNet;
-use netd_api::{Attach, Client, PublishSpec};
+use netd_api::{Attach, Client, Macs, PublishSpec};
 
 use super::error::Exit;
 use super::{Context, Outcome, values, wait};
@@ -47,6 +47,9 @@ pub struct Run {
     /// Name of the endpoint; on further networks it is EP-NETWORK
     #[arg(long, value_name = "EP", value_parser = values::name)]
     name: Option<String>,
+    /// MACs the command may hold on each network, its own included [default: 1]
+    #[arg(long, value_name = "any|N")]
+    macs: Option<Macs>,
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, last = true)]
     command: Vec<OsString>,
@@ -129,6 +132,7 @@ async fn attach(verb: &Run, ctx: &Context, target: &str) -> anyhow::Result<()> {
             } else {
                 Vec::new()
             },
+            macs: verb.macs,
             owner: Some(OWNER.into()),
             ..Attach::default()
         };
