@@ -86,10 +86,8 @@ fn to_host<A: Net>(
         return Ok(Verdict::NODE);
     }
     if host.network != port.network {
-        // Both networks have to agree, and each endpoint's port carries its network's word.
-        // SAFETY: a map value stays readable for the run of the program.
-        let there = unsafe { crate::maps::PORT.get(&host.device) }.ok_or(DropReason::NoPort)?;
-        if port.flags & there.flags & port_flags::NO_ISOLATION == 0 {
+        // Both networks have to agree.
+        if port.flags & host.flags & port_flags::NO_ISOLATION == 0 {
             return Err(DropReason::Isolated);
         }
     }
@@ -111,6 +109,19 @@ fn open_outward<A: Net>(
     open_outward_from(skb, port, skb.ifindex(), p, exit)
 }
 
+/// Whether a packet may begin a flow that is translated.
+#[inline(always)]
+pub fn begins(l4: L4) -> Result<(), DropReason> {
+    match l4 {
+        L4::Udp | L4::EchoRequest => Ok(()),
+        L4::Tcp(flags) if netd_common::flow::begins(flags) => Ok(()),
+        L4::Tcp(_) => Err(DropReason::TcpNoFlow),
+        L4::EchoReply | L4::Icmp(_) => Err(DropReason::NatIcmp),
+        L4::Other => Err(DropReason::NatProtocol),
+        L4::Fragment => Err(DropReason::NatFragment),
+    }
+}
+
 /// The same for a packet that is no longer on the endpoint's `device`.
 #[inline(always)]
 pub fn open_outward_from<A: Net>(
@@ -120,14 +131,7 @@ pub fn open_outward_from<A: Net>(
     p: &Packet<A>,
     exit: u32,
 ) -> Result<&'static Hop<A>, DropReason> {
-    match p.l4 {
-        L4::Udp | L4::EchoRequest => {}
-        L4::Tcp(flags) if netd_common::flow::begins(flags) => {}
-        L4::Tcp(_) => return Err(DropReason::TcpNoFlow),
-        L4::EchoReply | L4::Icmp(_) => return Err(DropReason::NatIcmp),
-        L4::Other => return Err(DropReason::NatProtocol),
-        L4::Fragment => return Err(DropReason::NatFragment),
-    }
+    begins(p.l4)?;
     // SAFETY: a map value stays readable for the run of the program.
     let uplink = unsafe { UPLINK.get(&exit) }.ok_or(DropReason::NotUplink)?;
     let wish = &mut work::get::<A>()?.wish;

@@ -2,12 +2,11 @@
 //! the node's own and passes untouched.
 
 use netd_common::addr::{V4, V6};
-use netd_common::flow::begins;
-use netd_common::maps::{FlowKind, HostKind, Uplink, flow_flags};
+use netd_common::maps::{FlowKind, HostKind, Uplink, flow_flags, port_flags};
 use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
-use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
+use netd_common::wire::{Eth, Packet, Window, ethertype};
 
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
@@ -159,6 +158,15 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
         Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
             through_stack(skb, p, host.device)
         }
+        // The node speaks with the address of a gateway, which the outside cannot answer.
+        Some(host) if host.flags & port_flags::MASQUERADE != 0 => {
+            route::begins(p.l4)?;
+            let outside = A::outside(uplink);
+            if outside.is_unspecified() {
+                return Err(DropReason::NoUplinkAddress);
+            }
+            of_node(skb, p, uplink, outside)
+        }
         Some(_) | None => Ok(Verdict::NEXT),
     }
 }
@@ -167,18 +175,25 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
 /// replies would go to an endpoint, so it leaves by another port.
 #[inline(always)]
 fn own<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, DropReason> {
-    let begins = match p.l4 {
-        L4::Tcp(flags) => begins(flags),
-        L4::Udp | L4::EchoRequest => true,
-        L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => false,
-    };
     let reply: Tuple<A> = p.tuple.reverse();
-    if !begins || A::flows().get_ptr(&reply).is_none() {
+    if route::begins(p.l4).is_err() || A::flows().get_ptr(&reply).is_none() {
         return Ok(Verdict::NEXT);
     }
+    of_node(skb, p, uplink, p.tuple.src)
+}
+
+/// Begins a flow of the node that leaves with the address `src` and, if it must, another port.
+#[inline(always)]
+fn of_node<A: Net>(
+    skb: Skb,
+    p: &Packet<A>,
+    uplink: &Uplink,
+    src: A,
+) -> Result<Verdict, DropReason> {
     let wish = &mut work::get::<A>()?.wish;
     wish.kind = FlowKind::Node;
     wish.to = p.tuple;
+    wish.to.src = src;
     wish.ports = flows::outside_ports(p.l4, uplink);
     wish.leg = Leg::NODE;
     wish.exit = 0;

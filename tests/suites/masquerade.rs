@@ -237,7 +237,40 @@ fn a_published_port_is_never_taken(mode: AttachMode) -> Result<()> {
     Ok(())
 }
 
+fn the_node_with_a_gateways_address_is_answered(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("gateway-source", mode)?;
+    let web = lab.network("web")?;
+    let _a = lab.endpoint("a", &web)?;
+    for gateway in &web.gateways {
+        let (to, node) = if gateway.is_ipv4() {
+            (lab.outside.v4(), lab.node.v4())
+        } else {
+            (lab.outside.v6(), lab.node.v6())
+        };
+        let wire = lab.outside.capture(&lab.outside.device)?;
+        let from = gateway.to_string();
+        lab.node
+            .ping_with(to, &["-c", "1", "-W", "5", "-I", &from])?;
+        let leaked = wire.drain()?.iter().any(|f| holds(f, *gateway));
+        ensure!(!leaked, "the outside saw {gateway}");
+        assert_ne!(node, *gateway);
+    }
+    Ok(())
+}
+
+/// Whether the bytes of an address are anywhere in an IP packet. (In ARP they may be: the kernel asks for
+/// the next hop with the address of the packet that waits.)
+fn holds(frame: &Frame, address: std::net::IpAddr) -> bool {
+    let bytes = match address {
+        std::net::IpAddr::V4(a) => a.octets().to_vec(),
+        std::net::IpAddr::V6(a) => a.octets().to_vec(),
+    };
+    let arp = frame.bytes.get(12..14) == Some(&[0x08, 0x06]);
+    !arp && frame.bytes.windows(bytes.len()).any(|w| w == bytes)
+}
+
 both_modes! {
+    the_node_with_a_gateways_address_is_answered;
     the_outside_sees_the_nodes_address;
     two_endpoints_use_the_same_source_port_at_the_same_time;
     pings_with_the_same_identifier_are_told_apart;

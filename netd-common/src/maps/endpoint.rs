@@ -110,6 +110,8 @@ pub struct HostEntry {
     pub mac: Mac,
     /// MAC of the network's gateway, source of routed frames.
     pub gateway_mac: Mac,
+    /// [`port_flags`] of the network.
+    pub flags: u32,
 }
 
 /// Key of `FDB` and `LEARNED`.

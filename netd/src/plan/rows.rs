@@ -180,6 +180,7 @@ fn gateway_rows(network: &Network, outer: u32, rows: &mut Rows) {
             kind,
             mac: network.gateway_mac,
             gateway_mac: network.gateway_mac,
+            flags: flags(network),
         };
         rows.hosts.insert(*ip, entry);
     }
@@ -203,6 +204,7 @@ fn endpoint_rows(network: &Network, endpoint: &Endpoint, ifindex: u32, rows: &mu
             kind,
             mac: endpoint.mac,
             gateway_mac: gateway_mac(network),
+            flags: flags(network),
         };
         rows.hosts.insert(net.addr(), entry);
     }

@@ -245,6 +245,7 @@ impl World {
             kind: kind.code(),
             mac: who.mac,
             gateway_mac: gateway.mac,
+            flags: port.flags,
         };
         let fdb = FdbEntry {
             device,
@@ -287,6 +288,13 @@ impl World {
             .expect("its row");
         change(&mut port);
         self.datapath.port_set(index, &port).expect("port");
+        // The network's options are in the rows of the addresses as well.
+        for (address, mut host) in self.datapath.hosts().expect("rows") {
+            if (host.network, host.endpoint) == (who.network, who.endpoint) {
+                host.flags = port.flags;
+                self.datapath.host_set(address, &host).expect("address");
+            }
+        }
     }
 
     /// Gives an endpoint one more address.

@@ -35,6 +35,10 @@ drop_cases! { DROPS:
         w.up_out(&packet)
     }
 
+    fn the_node_may_not_go_on_with_a_gateways_address(w, family) => TcpNoFlow {
+        w.up_out(&Packet::tcp(&GATEWAY, 20_100, &OUTSIDE, 80, Flags::ACK, family))
+    }
+
     fn a_segment_without_a_flow_that_took_the_stack_is_refused(w, family) => TcpNoFlow {
         w.up_out(&Packet::tcp(&A, 20_100, &OUTSIDE, 80, Flags::ACK, family))
     }
@@ -88,7 +92,6 @@ fn the_nodes_own_traffic_passes_untouched_and_untracked() {
             Packet::new(&NODE, 0, &OUTSIDE, 7, L4::Pong, family),
             Packet::new(&NODE, 0, &OUTSIDE, 0, L4::Icmp(3, 3), family),
             Packet::new(&NODE, 0, &OUTSIDE, 0, L4::Other(47), family),
-            Packet::udp(&GATEWAY, 1, &OUTSIDE, 80, family),
         ] {
             w.up_out(&packet).passed().unchanged();
             let out = w.tc(Hook::UpOut, NODE.device, foreign, &packet.bytes());
@@ -188,5 +191,25 @@ fn a_device_that_is_no_uplink_masquerades_nothing() {
         w.tc(Hook::UpOut, "wan0", Meta::default(), &frame)
             .passed()
             .unchanged();
+    });
+}
+
+#[test]
+fn the_node_with_a_gateways_address_leaves_with_the_uplinks() {
+    World::both(|w, family| {
+        for kind in Kind::ALL {
+            let packet = Packet::first(kind, &GATEWAY, 20_100, &OUTSIDE, 80, family);
+            let outside = packet.clone().from_mac(NODE.mac).from_uplink(20_100);
+            w.up_out(&packet).passed().is(&outside);
+            let answer = outside.answer();
+            let mut back = answer.clone().to(&GATEWAY, 20_100);
+            if kind == Kind::Echo {
+                back.sport = 0;
+            }
+            w.up_in(&answer).passed().is(&back);
+        }
+        w.port(&GATEWAY, |p| p.flags = 0);
+        let packet = Packet::udp(&GATEWAY, 20_200, &OUTSIDE, 80, family);
+        w.up_out(&packet).passed().unchanged();
     });
 }
