@@ -29,7 +29,10 @@ impl Core {
         self.forget_neighbours(&endpoint);
         let mut put = self.resolve_publishes(&endpoint, &request.publish)?;
         let number = endpoint.number;
-        let scope = Scope::Network(endpoint.network);
+        let scope = Scope::Endpoint {
+            network: endpoint.network,
+            endpoint: number,
+        };
         put.insert(0, Object::Endpoint(endpoint));
         self.transact(
             Change {
@@ -67,7 +70,11 @@ impl Core {
             .collect();
         remove.push(Key::Endpoint(endpoint.number));
         let put = vec![];
-        self.remove(&Change { put, remove }, Scope::Network(endpoint.network))?;
+        let scope = Scope::Endpoint {
+            network: endpoint.network,
+            endpoint: endpoint.number,
+        };
+        self.remove(&Change { put, remove }, scope)?;
         self.forget_neighbours(&endpoint);
         if device != 0 {
             self.leaving.push((endpoint.netns, device));

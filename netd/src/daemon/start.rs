@@ -101,7 +101,7 @@ impl Core {
         actual.fdb = fdb.map(|(k, v)| ((k.network, k.mac), v)).collect();
         let published = dp.published()?.into_iter();
         actual.published = published
-            .map(|(k, v)| ((k.addr, k.port.get(), k.proto), v))
+            .map(|(k, v)| ((v.endpoint, k.addr, k.port.get(), k.proto), v))
             .collect();
         // Slots cannot be read back: as many unknown ones as the counts say.
         for port in actual.ports.values() {

@@ -1,6 +1,6 @@
 //! The desired state in memory, and the changes that turn one state into the next.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::records::{Endpoint, Meta, Network, Publish};
@@ -61,6 +61,8 @@ pub struct Desired {
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// Publishes by number.
     pub publishes: BTreeMap<u32, Publish>,
+    /// Their numbers by endpoint: there may be ten thousand of them.
+    published: BTreeMap<u32, BTreeSet<u32>>,
     /// Addresses released a short while ago, oldest first, by network: used again last. Not stored.
     pub released: BTreeMap<u32, VecDeque<IpAddr>>,
 }
@@ -73,6 +75,7 @@ impl Desired {
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             publishes: BTreeMap::new(),
+            published: BTreeMap::new(),
             released: BTreeMap::new(),
         }
     }
@@ -114,10 +117,17 @@ impl Desired {
                     self.claim(&o);
                     self.endpoints.insert(o.number, o);
                 }
-                Object::Publish(o) => drop(self.publishes.insert(o.number, o)),
+                Object::Publish(o) => self.keep(o),
             }
         }
         back
+    }
+
+    /// Takes over a publish from the store or a change.
+    pub fn keep(&mut self, publish: Publish) {
+        let of = self.published.entry(publish.endpoint).or_default();
+        of.insert(publish.number);
+        self.publishes.insert(publish.number, publish);
     }
 
     fn take(&mut self, key: Key) -> Option<Object> {
@@ -127,7 +137,16 @@ impl Desired {
                 self.networks.remove(&n).map(Object::Network)
             }
             Key::Endpoint(n) => self.endpoints.remove(&n).map(Object::Endpoint),
-            Key::Publish(n) => self.publishes.remove(&n).map(Object::Publish),
+            Key::Publish(n) => {
+                let publish = self.publishes.remove(&n)?;
+                if let Some(of) = self.published.get_mut(&publish.endpoint) {
+                    of.remove(&n);
+                    if of.is_empty() {
+                        self.published.remove(&publish.endpoint);
+                    }
+                }
+                Some(Object::Publish(publish))
+            }
         }
     }
 
@@ -154,9 +173,8 @@ impl Desired {
 
     /// The publishes of an endpoint.
     pub fn publishes_of(&self, endpoint: u32) -> impl Iterator<Item = &Publish> {
-        self.publishes
-            .values()
-            .filter(move |p| p.endpoint == endpoint)
+        let numbers = self.published.get(&endpoint).into_iter().flatten();
+        numbers.filter_map(|n| self.publishes.get(n))
     }
 }
 
@@ -256,6 +274,39 @@ pub(crate) mod tests {
         assert!(d.networks.is_empty());
         d.apply(&back);
         assert_eq!((d.networks.clone(), d.endpoints.clone()), before);
+    }
+
+    #[test]
+    fn publishes_are_found_by_their_endpoint_and_only_while_they_are_there() {
+        let mut d = empty();
+        let web = network(&mut d, "web", &["10.0.0.0/24"]);
+        let (a, b) = (
+            endpoint(&mut d, "a", web, &["10.0.0.2/24"]),
+            endpoint(&mut d, "b", web, &["10.0.0.3/24"]),
+        );
+        let before = d.clone();
+        let put = |number, endpoint, spec: &str| {
+            Object::Publish(Publish {
+                number,
+                endpoint,
+                spec: spec.parse().unwrap(),
+            })
+        };
+        let change = |put, remove| Change { put, remove };
+        let back = d.apply(&change(
+            vec![put(8, a, "1:1"), put(9, b, "2:2"), put(10, a, "3:3")],
+            vec![],
+        ));
+        let of = |d: &Desired, e| d.publishes_of(e).map(|p| p.number).collect::<Vec<_>>();
+        assert_eq!((of(&d, a), of(&d, b)), (vec![8, 10], vec![9]));
+        // One that changes hands, and one that goes.
+        d.apply(&change(vec![put(8, b, "1:1")], vec![Key::Publish(10)]));
+        assert_eq!((of(&d, a), of(&d, b)), (vec![], vec![8, 9]));
+        d.apply(&back);
+        assert_eq!(
+            (d.publishes, d.published),
+            (before.publishes, before.published)
+        );
     }
 
     #[test]

@@ -9,8 +9,9 @@ use netd_common::maps::{FdbEntry, FdbKey, HostEntry, Port, Publish, PublishKey, 
 
 /// Key of `FDB` that can be ordered.
 pub type FdbId = (u32, Mac);
-/// Key of `PUBLISH` that can be ordered: address in 16 bytes, port, protocol number.
-pub type PublishId = (V6, u16, u8);
+/// Key of `PUBLISH` that can be ordered, behind the number of its endpoint: address in 16 bytes, port,
+/// protocol number.
+pub type PublishId = (u32, V6, u16, u8);
 
 /// Key of `FROM`: number of a publish, and who may come.
 pub type FromId = (u32, IpNet);
@@ -109,7 +110,7 @@ pub fn fdb_key((network, mac): FdbId) -> FdbKey {
 }
 
 /// The map key of a [`PublishId`].
-pub fn publish_key((addr, port, proto): PublishId) -> PublishKey {
+pub fn publish_key((_, addr, port, proto): PublishId) -> PublishKey {
     PublishKey {
         addr,
         port: Be16::new(port),

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use netd_common::maps::Publish;
+
 use super::rows::Rows;
-use super::{Actual, Ended, Scope, Step, in_scope};
+use super::{Actual, Ended, FromId, PublishId, Scope, Step, in_scope};
 
 /// Rows of one map that are to be removed.
 fn gone<K: Ord + Copy, V>(
@@ -27,13 +29,47 @@ fn changed<K: Ord + Copy, V: PartialEq + Clone>(
     rows.map(|(k, v)| (*k, v.clone())).collect()
 }
 
+/// Rows of `PUBLISH` in a scope.
+fn published(actual: &Actual, scope: Scope) -> impl Iterator<Item = (&PublishId, &Publish)> {
+    let (first, last) = match scope {
+        Scope::All | Scope::Network(_) => (0, u32::MAX),
+        Scope::Endpoint { endpoint, .. } => (endpoint, endpoint),
+    };
+    let all = (first, [0; 16], 0, 0)..=(last, [u8::MAX; 16], u16::MAX, u8::MAX);
+    actual
+        .published
+        .range(all)
+        .filter(move |(_, v)| in_scope(scope, v.network))
+}
+
+/// Rows of `FROM` that are to be removed.
+fn sources_gone(actual: &Actual, want: &Rows, scope: Scope) -> Vec<FromId> {
+    let unwanted = gone(&actual.from, &want.from, |network| {
+        in_scope(scope, *network)
+    });
+    match scope {
+        Scope::Endpoint { .. } if !unwanted.is_empty() => {
+            let mine: BTreeSet<u32> = published(actual, scope).map(|(_, v)| v.number).collect();
+            unwanted
+                .into_iter()
+                .filter(|k| mine.contains(&k.0))
+                .collect()
+        }
+        Scope::All | Scope::Network(_) | Scope::Endpoint { .. } => unwanted,
+    }
+}
+
 /// Appends the steps that turn the rows of `scope` into `want`.
 pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     let mine = |network: u32| in_scope(scope, network);
-    let published = gone(&actual.published, &want.published, |v| mine(v.network));
-    steps.extend(published.into_iter().map(|k| Step::Publish(k, None)));
-    let from = gone(&actual.from, &want.from, |network| mine(*network));
-    steps.extend(from.into_iter().map(|k| Step::From(k, None)));
+    // All that goes before anything that comes: a port may pass from one endpoint to another.
+    let published = published(actual, scope).filter(|(k, _)| !want.published.contains_key(k));
+    steps.extend(published.map(|(k, _)| Step::Publish(*k, None)));
+    steps.extend(
+        sources_gone(actual, want, scope)
+            .into_iter()
+            .map(|k| Step::From(k, None)),
+    );
     let hosts = gone(&actual.hosts, &want.hosts, |v| mine(v.network));
     steps.extend(hosts.into_iter().map(|k| Step::Host(k, None)));
     for key in actual
@@ -106,10 +142,7 @@ fn ended(actual: &Actual, want: &Rows, scope: Scope) -> Ended {
     let endpoints = ports
         .filter(|p| in_scope(scope, p.network) && p.endpoint != 0)
         .map(|p| p.endpoint);
-    let published = actual.published.values();
-    let publishes = published
-        .filter(|p| in_scope(scope, p.network))
-        .map(|p| p.number);
+    let publishes = published(actual, scope).map(|(_, p)| p.number);
     Ended {
         endpoints: missing(endpoints, want.ports.values().map(|p| p.endpoint)),
         publishes: missing(publishes, want.published.values().map(|p| p.number)),

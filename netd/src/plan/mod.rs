@@ -25,6 +25,14 @@ pub enum Scope {
     All,
     /// One network, its endpoints and their publishes.
     Network(u32),
+    /// One network and its endpoints, but of publishes only one endpoint's: the others may have ten
+    /// thousand, and what happens to this one is no news to them.
+    Endpoint {
+        /// Number of the network.
+        network: u32,
+        /// Number of the endpoint.
+        endpoint: u32,
+    },
 }
 
 /// A gateway pair to make or to bring into order.
@@ -171,7 +179,15 @@ pub fn plan(desired: &Desired, actual: &Actual, scope: Scope) -> Vec<Step> {
 fn in_scope(scope: Scope, network: u32) -> bool {
     match scope {
         Scope::All => true,
-        Scope::Network(n) => n == network,
+        Scope::Network(n) | Scope::Endpoint { network: n, .. } => n == network,
+    }
+}
+
+/// Whether publishes of an endpoint on a network that is in scope are looked at.
+fn publishes_in_scope(scope: Scope, endpoint: u32) -> bool {
+    match scope {
+        Scope::All | Scope::Network(_) => true,
+        Scope::Endpoint { endpoint: n, .. } => n == endpoint,
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use netd_common::addr::{Addr, Be16, Mac, V6};
 use netd_common::maps::{FdbEntry, HostEntry, HostKind, Port, Publish, Target, port_flags};
 
-use super::{Actual, FdbId, FromId, PublishId, Scope, in_scope};
+use super::{Actual, FdbId, FromId, PublishId, Scope, in_scope, publishes_in_scope};
 use crate::model::publish::listen_on;
 use crate::model::{Desired, Endpoint, Network};
 
@@ -36,12 +36,18 @@ pub fn rows(desired: &Desired, actual: &Actual, scope: Scope) -> Rows {
         .values()
         .filter(|n| in_scope(scope, n.number))
     {
-        network_rows(desired, actual, network, &mut rows);
+        network_rows(desired, actual, network, scope, &mut rows);
     }
     rows
 }
 
-fn network_rows(desired: &Desired, actual: &Actual, network: &Network, rows: &mut Rows) {
+fn network_rows(
+    desired: &Desired,
+    actual: &Actual,
+    network: &Network,
+    scope: Scope,
+    rows: &mut Rows,
+) {
     let outer = actual.ifindex(&network.outer());
     let inner = actual.ifindex(&network.inner());
     let gateway = network.has_gateway() && outer != 0 && inner != 0;
@@ -68,8 +74,10 @@ fn network_rows(desired: &Desired, actual: &Actual, network: &Network, rows: &mu
             endpoint_port(network, endpoint, gateway.then_some((outer, inner))),
         ));
         endpoint_rows(network, endpoint, ifindex, rows);
-        for p in desired.publishes_of(endpoint.number) {
-            publish_rows(network, endpoint, ifindex, p, rows);
+        if publishes_in_scope(scope, endpoint.number) {
+            for p in desired.publishes_of(endpoint.number) {
+                publish_rows(network, endpoint, ifindex, p, rows);
+            }
         }
     }
     if gateway {
@@ -241,8 +249,13 @@ fn publish_rows(
                 network: network.number,
                 number: publish.number,
             };
-            rows.published
-                .insert((wide(listen), host, spec.host.proto.number()), value);
+            let id = (
+                endpoint.number,
+                wide(listen),
+                host,
+                spec.host.proto.number(),
+            );
+            rows.published.insert(id, value);
         }
     }
 }

@@ -267,6 +267,82 @@ fn who_may_come_is_known_before_a_port_is_open_and_until_it_is_closed() {
 }
 
 #[test]
+fn what_happens_to_one_endpoint_is_no_news_to_the_publishes_of_others() {
+    let (mut a, mut next) = (Actual::default(), 1);
+    let mut d = empty();
+    let web = network(&mut d, "web", &["10.0.0.0/24", "fd00::/64"]);
+    let many = fresh_endpoint(&mut d, "many", web, &["10.0.0.2/24", "fd00::2/64"]);
+    let range = publish(&mut d, many, "10000-19999:10000-19999");
+    d.publishes.get_mut(&range).unwrap().spec.from = vec!["192.0.2.0/24".parse().unwrap()];
+    settle(&d, &mut a, &mut next, Scope::All);
+    assert_eq!(a.published.len(), 20_000);
+    // An attach with a port of its own, whose plans hold nothing of the range.
+    let one = fresh_endpoint(&mut d, "one", web, &["10.0.0.3/24"]);
+    publish(&mut d, one, "80:80");
+    let scope = Scope::Endpoint {
+        network: web,
+        endpoint: one,
+    };
+    let rows = |steps: &[Step]| {
+        let row = |s: &&Step| matches!(s, Step::Publish(..) | Step::From(..));
+        steps.iter().filter(row).count()
+    };
+    for _ in 0..2 {
+        let steps = plan(&d, &a, scope);
+        assert!(rows(&steps) <= 1, "{}", rows(&steps));
+        for step in &steps {
+            perform(&mut a, &mut next, step);
+        }
+    }
+    assert_eq!(a.published.len(), 20_001);
+    assert!(plan(&d, &a, Scope::All).is_empty(), "nothing was left out");
+    // A detach takes its own port alone.
+    let mut remove: Vec<Key> = d
+        .publishes_of(one)
+        .map(|p| Key::Publish(p.number))
+        .collect();
+    remove.push(Key::Endpoint(one));
+    d.apply(&Change {
+        put: vec![],
+        remove,
+    });
+    assert_eq!(rows(&plan(&d, &a, scope)), 1);
+    settle(&d, &mut a, &mut next, scope);
+    assert_eq!((a.published.len(), a.from.len()), (20_000, 1));
+    assert!(plan(&d, &a, Scope::All).is_empty());
+}
+
+#[test]
+fn a_port_that_changes_hands_is_taken_before_it_is_given() {
+    let (mut a, mut next) = (Actual::default(), 1);
+    let mut d = empty();
+    let web = network(&mut d, "web", &["10.0.0.0/24"]);
+    let two =
+        [2, 3].map(|i| fresh_endpoint(&mut d, &format!("e{i}"), web, &[&format!("10.0.0.{i}/24")]));
+    let mut number = publish(&mut d, two[1], "80:80");
+    settle(&d, &mut a, &mut next, Scope::All);
+    for to in two {
+        let remove = vec![Key::Publish(number)];
+        d.apply(&Change {
+            put: vec![],
+            remove,
+        });
+        number = publish(&mut d, to, "80:80");
+        let steps = plan(&d, &a, Scope::All);
+        let of = |some| {
+            let found = |s: &Step| matches!(s, Step::Publish(_, v) if v.is_some() == some);
+            steps.iter().position(found)
+        };
+        assert!(of(false).unwrap() < of(true).unwrap(), "{steps:?}");
+        settle(&d, &mut a, &mut next, Scope::All);
+        assert_eq!(
+            a.published.values().map(|p| p.endpoint).collect::<Vec<_>>(),
+            [to]
+        );
+    }
+}
+
+#[test]
 fn taking_a_publish_back_ends_its_flows_and_no_other() {
     let (mut d, mut a, mut next) = (empty(), Actual::default(), 10);
     let web = network(&mut d, "web", &["10.0.0.0/24", "fd00::/64"]);

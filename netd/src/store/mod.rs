@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::records::SCHEMA;
-use crate::model::{Change, Desired, Key, Meta, Object};
+use crate::model::{Change, Desired, Key, Meta, Object, Publish};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const NETWORKS: TableDefinition<u32, &[u8]> = TableDefinition::new("networks");
@@ -116,7 +116,10 @@ impl Db {
         let mut desired = Desired::new(meta);
         desired.networks = self.all(NETWORKS)?;
         desired.endpoints = self.all(ENDPOINTS)?;
-        desired.publishes = self.all(PUBLISHES)?;
+        let publishes: Vec<(u32, Publish)> = self.all(PUBLISHES)?;
+        for (_, publish) in publishes {
+            desired.keep(publish);
+        }
         Ok(desired)
     }
 
