@@ -1,11 +1,12 @@
 //! What the daemon is told: command-line flags over a TOML file over defaults, checked once.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
-use crate::model::name;
+use crate::model::{name, publish};
 
 /// How TC programs are to be hooked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -75,7 +76,14 @@ struct File {
     xdp: Option<XdpChoice>,
     flows: Flows,
     masquerade: Masquerade,
+    publish: PublishFile,
     pools: PoolsFile,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PublishFile {
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -131,6 +139,8 @@ pub struct Settings {
     pub flow_entries: u32,
     /// First and last outside port of masquerade.
     pub masquerade_ports: (u16, u16),
+    /// Where a publish without host address is: at most one address of each family; empty: on all.
+    pub publish_addresses: Vec<IpAddr>,
     /// Default pools.
     pub pools: Pools,
     /// Log lines of the programs too.
@@ -212,6 +222,7 @@ impl DaemonOptions {
             xdp: self.xdp.or(file.xdp).unwrap_or_default(),
             flow_entries: flow_entries(file.flows.entries)?,
             masquerade_ports: ports(file.masquerade.ports.as_deref())?,
+            publish_addresses: publish_addresses(file.publish.addresses)?,
             pools: pools(&file.pools)?,
             verbose: self.verbose,
         };
@@ -284,6 +295,21 @@ fn ports(text: Option<&str>) -> Result<(u16, u16), ConfigError> {
     }
 }
 
+fn publish_addresses(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError> {
+    let refuse =
+        |ip: IpAddr, why: &str| Err(value("publish.addresses", &ip.to_string(), why.to_owned()));
+    for (i, ip) in addresses.iter().enumerate() {
+        let again = addresses.iter().take(i);
+        if again.into_iter().any(|o| o.is_ipv4() == ip.is_ipv4()) {
+            return refuse(*ip, "one address of each family is enough");
+        }
+        if let Err(why) = publish::host_address(*ip) {
+            return refuse(*ip, &why);
+        }
+    }
+    Ok(addresses)
+}
+
 fn pools(file: &PoolsFile) -> Result<Pools, ConfigError> {
     let v4 = match file.v4 {
         Some(net) => net.trunc(),
@@ -344,7 +370,8 @@ mod tests {
     fn flags_beat_the_file() {
         let text = "instance = 'file'\nuplinks = ['eth9']\nxdp = 'off'\nattach_mode = 'clsact'\n\
                     deny = ['192.0.2.7/24', '2001:db8::/32']\n[flows]\nentries = 4096\n\
-                    [masquerade]\nports = '2000-3000'\n[pools]\nv4 = '10.9.0.0/16'\n";
+                    [masquerade]\nports = '2000-3000'\n[pools]\nv4 = '10.9.0.0/16'\n\
+                    [publish]\naddresses = ['127.0.0.1', '::1']\n";
         let s = with(text, &DaemonOptions::default()).unwrap();
         assert_eq!(
             (s.instance.as_str(), s.uplinks.as_slice()),
@@ -356,6 +383,8 @@ mod tests {
         );
         assert_eq!(s.deny[0].to_string(), "192.0.2.0/24");
         assert_eq!((s.flow_entries, s.masquerade_ports), (4096, (2000, 3000)));
+        let local = s.publish_addresses.iter().map(ToString::to_string);
+        assert_eq!(local.collect::<Vec<_>>(), ["127.0.0.1", "::1"]);
         let flags = DaemonOptions {
             instance: Some("flag".into()),
             uplinks: vec!["up0".into()],
@@ -381,6 +410,15 @@ mod tests {
             ("[flows]\nentries = 3\n", "flows.entries"),
             ("[masquerade]\nports = '9-1'\n", "masquerade.ports"),
             ("deny = ['1.2.3.4/40']\n", "line 1"),
+            (
+                "[publish]\naddresses = ['192.0.2.1', '192.0.2.2']\n",
+                "one address",
+            ),
+            (
+                "[publish]\naddresses = ['224.0.0.1']\n",
+                "publish.addresses",
+            ),
+            ("[publish]\naddresses = ['up0']\n", "line 2"),
             ("uplinks = ['a name of 16 ch']\n", "uplink"),
             ("state_dir = 'relative'\n", "absolute"),
             ("instance = '-x'\n", "instance"),

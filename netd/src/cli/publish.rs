@@ -13,6 +13,7 @@ use super::{Context, Outcome, output, values};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     netd publish api 8080:80                     on every address of the node, IPv4 and IPv6\n  \
+                                                 (or on publish.addresses of the configuration)\n  \
     netd publish api 192.0.2.1:5353:53/udp       on one address\n  \
     netd publish api '[2001:db8::1]:8080:80'     on one IPv6 address\n  \
     netd publish api 8000-8009:80-89             a range\n  \

@@ -1,5 +1,6 @@
 //! Publishing and unpublishing ports.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 
@@ -26,7 +27,10 @@ impl Core {
                 put,
                 remove: vec![],
             },
-            Scope::Network(endpoint.network),
+            Scope::Endpoint {
+                network: endpoint.network,
+                endpoint: endpoint.number,
+            },
         )?;
         let new = numbers.iter().filter_map(|n| self.desired.publishes.get(n));
         let shown: Vec<Published> = new.map(|p| self.show_publish(p)).collect();
@@ -40,16 +44,19 @@ impl Core {
     pub fn unpublish(&mut self, hosts: &[HostSpec]) -> Result<()> {
         let mut found = Vec::new();
         for host in hosts {
-            let p = publish::find(&self.desired, host)?;
-            found.push((p.number, p.endpoint));
+            let these = publish::find(&self.desired, &self.settings.publish_addresses, host)?;
+            found.extend(these.iter().map(|p| (p.number, p.endpoint)));
         }
-        let networks: std::collections::BTreeSet<u32> = found
-            .iter()
-            .filter_map(|(_, e)| self.desired.endpoints.get(e).map(|e| e.network))
-            .collect();
         let remove = found.iter().map(|(n, _)| Key::Publish(*n)).collect();
-        let scope = match networks.iter().collect::<Vec<_>>().as_slice() {
-            [one] => Scope::Network(**one),
+        let endpoints: BTreeSet<u32> = found.iter().map(|(_, e)| *e).collect();
+        let mut endpoints = endpoints
+            .iter()
+            .filter_map(|e| self.desired.endpoints.get(e));
+        let scope = match (endpoints.next(), endpoints.next()) {
+            (Some(one), None) => Scope::Endpoint {
+                network: one.network,
+                endpoint: one.number,
+            },
             _ => Scope::All,
         };
         let put = vec![];
@@ -68,10 +75,16 @@ impl Core {
     ) -> Result<Vec<Object>> {
         let mut chosen: Vec<PublishSpec> = Vec::new();
         for spec in specs {
-            publish::check(&self.desired, endpoint, spec)?;
-            let spec = if spec.host.host_port == 0 {
-                self.any_port(endpoint, spec, &chosen)?
-            } else {
+            let group = publish::expand(&self.settings.publish_addresses, endpoint, spec)?;
+            for spec in &group {
+                publish::check(&self.desired, endpoint, spec)?;
+            }
+            if spec.host.host_port == 0 {
+                let found = self.any_port(endpoint, &group, &chosen)?;
+                chosen.extend(found);
+                continue;
+            }
+            for spec in group {
                 if chosen.iter().any(|o| overlaps(&o.host, &spec.host)) {
                     let why = "another port of the same request overlaps it".into();
                     return Err(ModelError::Publish {
@@ -83,9 +96,8 @@ impl Core {
                 for port in spec.host.host_port..=spec.host.host_end {
                     probe(endpoint, &spec.host, port)?;
                 }
-                spec.clone()
-            };
-            chosen.push(spec);
+                chosen.push(spec);
+            }
         }
         let records = chosen.into_iter().map(|spec| {
             let number = self.desired.take_number();
@@ -98,31 +110,37 @@ impl Core {
         Ok(records.collect())
     }
 
+    /// The same specs with a port that is free on all of their addresses.
     fn any_port(
         &self,
         endpoint: &Endpoint,
-        spec: &PublishSpec,
+        group: &[PublishSpec],
         chosen: &[PublishSpec],
-    ) -> Result<PublishSpec> {
+    ) -> Result<Vec<PublishSpec>> {
         let random = ports::random::<2>().map_err(|e| NetError::io("no random bytes", e))?;
         let (first, count) = (*DYNAMIC.start(), DYNAMIC.end() - DYNAMIC.start() + 1);
         let start = u16::from_ne_bytes(random) % count;
         for i in 0..count {
             let port = first + (start + i) % count;
-            let host = HostSpec {
-                host_port: port,
-                host_end: port,
-                ..spec.host
+            let with_port = |spec: &PublishSpec| PublishSpec {
+                host: HostSpec {
+                    host_port: port,
+                    host_end: port,
+                    ..spec.host
+                },
+                ..spec.clone()
             };
-            let taken = publish::taken_by(&self.desired, &host).is_some()
-                || chosen.iter().any(|o| overlaps(&o.host, &host));
-            if !taken && probe(endpoint, &host, port).is_ok() {
-                return Ok(PublishSpec {
-                    host,
-                    ..spec.clone()
-                });
+            let group: Vec<PublishSpec> = group.iter().map(with_port).collect();
+            let free = |host: &HostSpec| {
+                publish::taken_by(&self.desired, host).is_none()
+                    && !chosen.iter().any(|o| overlaps(&o.host, host))
+                    && probe(endpoint, host, port).is_ok()
+            };
+            if group.iter().all(|spec| free(&spec.host)) {
+                return Ok(group);
             }
         }
+        let spec = group.first().map_or(String::new(), ToString::to_string);
         Err(ServiceError::conflict(format!(
             "cannot publish {spec}: no port is free"
         )))

@@ -36,6 +36,58 @@ pub fn listen_on(endpoint: &Endpoint, host: &HostSpec) -> Vec<IpAddr> {
     v4.into_iter().chain(v6).collect()
 }
 
+/// Whether an address can be one of the node that a port is published on; says why not.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn host_address(ip: IpAddr) -> Result<(), String> {
+    let why = match ip {
+        IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => "it is a group's address",
+        IpAddr::V6(ip) if ip.is_multicast() => "it is a group's address",
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => "it is link-local: it names no device",
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => "write it as an IPv4 address",
+        IpAddr::V4(_) | IpAddr::V6(_) => return Ok(()),
+    };
+    Err(why.into())
+}
+
+/// A spec on the addresses it is for: its own, else the configured ones of the families the endpoint
+/// has, else (without any configured) on all.
+///
+/// # Errors
+/// When none of the configured ones fits the endpoint.
+pub fn expand(
+    defaults: &[IpAddr],
+    endpoint: &Endpoint,
+    spec: &PublishSpec,
+) -> Result<Vec<PublishSpec>, ModelError> {
+    if spec.host.host_ip.is_some() || defaults.is_empty() {
+        return Ok(vec![spec.clone()]);
+    }
+    let fits = |ip: &&IpAddr| match ip {
+        IpAddr::V4(_) => endpoint.v4().is_some(),
+        IpAddr::V6(_) => endpoint.v6().is_some(),
+    };
+    let on = |ip: &IpAddr| PublishSpec {
+        host: HostSpec {
+            host_ip: Some(*ip),
+            ..spec.host
+        },
+        ..spec.clone()
+    };
+    let all: Vec<PublishSpec> = defaults.iter().filter(fits).map(on).collect();
+    if all.is_empty() {
+        let name = &endpoint.name;
+        return Err(ModelError::Publish {
+            spec: spec.to_string(),
+            why: format!(
+                "endpoint {name} has no address of the family of publish.addresses in the configuration; give a host address"
+            ),
+        });
+    }
+    Ok(all)
+}
+
 /// Checks a spec for an endpoint; host port 0 passes (the caller looks for a free one).
 pub fn check(desired: &Desired, endpoint: &Endpoint, spec: &PublishSpec) -> Result<(), ModelError> {
     let refuse = |why: &str| {
@@ -69,6 +121,11 @@ pub fn check(desired: &Desired, endpoint: &Endpoint, spec: &PublishSpec) -> Resu
             return refuse(&format!("network {} has no gateway", n.name));
         }
         _ => {}
+    }
+    if let Some(ip) = spec.host.host_ip
+        && let Err(why) = host_address(ip)
+    {
+        return refuse(&format!("host address {ip}: {why}"));
     }
     match spec.host.host_ip {
         Some(IpAddr::V4(_)) if endpoint.v4().is_none() => {
@@ -110,10 +167,36 @@ pub fn taken_by<'a>(desired: &'a Desired, host: &HostSpec) -> Option<&'a Publish
         .find(|p| overlaps(&p.spec.host, host))
 }
 
-/// The publish with exactly that outside half.
-pub fn find<'a>(desired: &'a Desired, host: &HostSpec) -> Result<&'a Publish, ModelError> {
-    if let Some(p) = desired.publishes.values().find(|p| p.spec.host == *host) {
-        return Ok(p);
+/// The publish with exactly that outside half; without a host address also those on the configured
+/// addresses, as [`expand`] has made them.
+///
+/// # Errors
+/// When there is none.
+pub fn find<'a>(
+    desired: &'a Desired,
+    defaults: &[IpAddr],
+    host: &HostSpec,
+) -> Result<Vec<&'a Publish>, ModelError> {
+    let exactly = |host: HostSpec| {
+        desired
+            .publishes
+            .values()
+            .find(move |p| p.spec.host == host)
+    };
+    if let Some(p) = exactly(*host) {
+        return Ok(vec![p]);
+    }
+    if host.host_ip.is_none() {
+        let on = defaults.iter().filter_map(|ip| {
+            exactly(HostSpec {
+                host_ip: Some(*ip),
+                ..*host
+            })
+        });
+        let found: Vec<&Publish> = on.collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
     }
     let hint = match taken_by(desired, host) {
         Some(p) => format!(" like that; {} is", p.spec.host),
@@ -185,15 +268,15 @@ mod tests {
         );
         assert!(check("9000:80/sctp").unwrap_err().contains("not SCTP"));
         let host = |s: &str| s.parse::<HostSpec>().unwrap();
-        assert_eq!(find(&d, &host("8080-8081")).unwrap().number, number);
+        assert_eq!(find(&d, &[], &host("8080-8081")).unwrap()[0].number, number);
         assert!(
-            find(&d, &host("8080"))
+            find(&d, &[], &host("8080"))
                 .unwrap_err()
                 .to_string()
                 .contains("8080-8081/tcp is")
         );
         assert!(
-            find(&d, &host("9"))
+            find(&d, &[], &host("9"))
                 .unwrap_err()
                 .to_string()
                 .contains("not published")
@@ -202,5 +285,66 @@ mod tests {
             listen_on(&ep, &host("80")),
             ["0.0.0.0".parse::<IpAddr>().unwrap()]
         );
+    }
+
+    #[test]
+    fn without_a_host_address_the_configured_ones_are_used() {
+        let mut d = empty();
+        let web = network(&mut d, "web", &["10.0.0.0/24", "fd00::/64"]);
+        let both = endpoint(&mut d, "both", web, &["10.0.0.2/24", "fd00::2/64"]);
+        let four = endpoint(&mut d, "four", web, &["10.0.0.3/24"]);
+        let (both, four) = (d.endpoints[&both].clone(), d.endpoints[&four].clone());
+        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+        let defaults = [ip("127.0.0.1"), ip("::1")];
+        let texts = |defaults: &[IpAddr], ep: &Endpoint, s: &str| {
+            let all = expand(defaults, ep, &spec(s)).map_err(|e| e.to_string())?;
+            Ok::<_, String>(all.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(texts(&[], &both, "80:80"), Ok(vec!["80:80/tcp".into()]));
+        let two = vec!["127.0.0.1:80:80/tcp".to_owned(), "[::1]:80:80/tcp".into()];
+        assert_eq!(texts(&defaults, &both, "80:80"), Ok(two.clone()));
+        assert_eq!(texts(&defaults, &four, "80:80"), Ok(two[..1].to_vec()));
+        let own = vec!["0.0.0.0:80:80/tcp".to_owned()];
+        assert_eq!(texts(&defaults, &both, "0.0.0.0:80:80"), Ok(own));
+        let e = texts(&defaults[1..], &four, "80:80").unwrap_err();
+        assert!(e.contains("publish.addresses"), "{e}");
+        // Taking it back finds what was made of it.
+        let put: Vec<Object> = expand(&defaults, &both, &spec("80:80"))
+            .unwrap()
+            .into_iter()
+            .map(|spec| {
+                Object::Publish(Publish {
+                    number: d.take_number(),
+                    endpoint: both.number,
+                    spec,
+                })
+            })
+            .collect();
+        d.apply(&Change {
+            put,
+            remove: vec![],
+        });
+        let host = |s: &str| s.parse::<HostSpec>().unwrap();
+        let found = |defaults: &[IpAddr], s: &str| find(&d, defaults, &host(s)).map(|p| p.len());
+        assert_eq!(found(&defaults, "80"), Ok(2));
+        assert_eq!(found(&defaults, "127.0.0.1:80"), Ok(1));
+        assert!(found(&[], "80").is_err() && found(&defaults, "81").is_err());
+    }
+
+    #[test]
+    fn some_addresses_no_port_is_published_on() {
+        for (ip, part) in [
+            ("224.0.0.1", "group"),
+            ("255.255.255.255", "group"),
+            ("ff02::1", "group"),
+            ("fe80::1", "link-local"),
+            ("::ffff:192.0.2.1", "IPv4"),
+        ] {
+            let why = host_address(ip.parse().unwrap()).unwrap_err();
+            assert!(why.contains(part), "{ip}: {why}");
+        }
+        for ip in ["127.0.0.1", "0.0.0.0", "::", "::1", "2001:db8::1"] {
+            assert_eq!(host_address(ip.parse().unwrap()), Ok(()));
+        }
     }
 }
