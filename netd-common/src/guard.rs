@@ -359,6 +359,20 @@ mod tests {
         assert_eq!(martian(a, [224, 0, 0, 1]), Ok(()));
     }
 
+    fn ip<A: Addr>(addr: A) -> Ip<A> {
+        Ip {
+            src: addr,
+            dst: addr,
+            proto: proto::UDP,
+            ttl: 64,
+            tos: 0,
+            l4: 34,
+            end: 42,
+            fragment: true,
+            later: false,
+        }
+    }
+
     #[test]
     fn only_servers_speak_to_dhcp_clients() {
         let frame = |dport: u16| {
@@ -366,19 +380,6 @@ mod tests {
             f[36..38].copy_from_slice(&dport.to_be_bytes());
             f
         };
-        fn ip<A: Addr>(addr: A) -> Ip<A> {
-            Ip {
-                src: addr,
-                dst: addr,
-                proto: proto::UDP,
-                ttl: 64,
-                tos: 0,
-                l4: 34,
-                end: 42,
-                fragment: true,
-                later: false,
-            }
-        }
         let (four, six) = (ip([10, 0, 0, 5]), ip(V6_OWN));
         assert_eq!(
             dhcp(&port(), &frame(68)[..], &four),

@@ -3,7 +3,7 @@
 use netd_common::addr::{Mac, V4, V6, is_group};
 use netd_common::guard::{self, Source};
 use netd_common::learn::learns;
-use netd_common::maps::Port;
+use netd_common::maps::{Port, port_flags};
 use netd_common::reason::DropReason;
 use netd_common::wire::group::{is_spanning_tree, stays_on_its_link};
 use netd_common::wire::{Eth, Window, ethertype};
@@ -31,7 +31,7 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
         eth = Eth::parse(&skb)?;
     }
     if skb.vlan_present() != 0 {
-        return Err(DropReason::EtherType);
+        return Ok(other(skb, port));
     }
     match eth.ethertype {
         ethertype::IPV4 => match near::<V4>(skb, port) {
@@ -54,15 +54,18 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
     }
 }
 
-/// Neither IP nor ARP: netd cannot tell what it says, so it could say anything. The one exception are
-/// spanning tree messages of bridges behind the switch port: they find loops that netd cannot see.
+/// Neither IP nor ARP, or VLAN-tagged: netd cannot tell what it says, so it could say anything. Where the
+/// network does not ask for all of it, the one exception are spanning tree messages of bridges behind the switch port: they find loops that netd cannot see.
 #[inline(never)]
 fn other(skb: Skb, port: &'static Port) -> Verdict {
     let eth = match Eth::parse(&skb) {
         Ok(eth) => eth,
         Err(reason) => return Verdict::of(Err(reason)),
     };
-    if !learns(port) {
+    if port.flags & port_flags::ANY_ETHERTYPE != 0 && !stays_on_its_link(eth.dst) {
+        return Verdict::of(deliver(skb, port, eth.dst));
+    }
+    if skb.vlan_present() != 0 || !learns(port) {
         return Verdict::of(Err(DropReason::EtherType));
     }
     if is_spanning_tree(&skb, &eth) {

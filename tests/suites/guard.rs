@@ -338,3 +338,34 @@ fn stats_name_every_reason_that_was_counted() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn unknown_ethertypes_and_vlan_tags_pass_only_where_the_network_says_so() -> Result<()> {
+    let lab = Lab::new("ethertypes")?;
+    let (plain, open) = (
+        lab.network("plain")?,
+        lab.network_with("open", &["--any-ethertype"])?,
+    );
+    for (network, passes) in [(&plain, false), (&open, true)] {
+        let a = lab.endpoint(&format!("{}-a", network.name), network)?;
+        let b = lab.endpoint(&format!("{}-b", network.name), network)?;
+        let (from, to) = (frames::mac(&a.info.mac)?, frames::mac(&b.info.mac)?);
+        let there = b.capture(&b.device)?;
+        for wrapping in [&[0x88, 0xb5][..], &[0x81, 0, 0, 5, 0x88, 0xb5]] {
+            let before = lab.node.stat("ep_out", Some("ethertype"))?;
+            let word = b"what nobody looks into, long enough for a frame of the least length";
+            a.capture(&a.device)?
+                .send(&[&to[..], &from, wrapping, word].concat())?;
+            if passes {
+                // The kernel has taken the tag out of the bytes.
+                there.wait_for("the frame", |f| f.bytes.ends_with(word).then_some(()))?;
+            } else {
+                wait::until("the drop", || {
+                    let now = lab.node.stat("ep_out", Some("ethertype"))?;
+                    Ok((now == before + 1).then_some(()))
+                })?;
+            }
+        }
+    }
+    Ok(())
+}

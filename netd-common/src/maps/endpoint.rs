@@ -16,6 +16,8 @@ pub mod port_flags {
     pub const NO_ISOLATION: u32 = 1 << 3;
     /// The endpoint may send with any source address (a router, a VM with bridges).
     pub const FORWARDS: u32 = 1 << 4;
+    /// Frames of every `EtherType`, VLAN-tagged ones too, are switched by their MACs.
+    pub const ANY_ETHERTYPE: u32 = 1 << 5;
 }
 
 /// Value of `PORT`: all a program needs about the device a frame came from, and about its network,

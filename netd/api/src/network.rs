@@ -42,6 +42,8 @@ pub struct NetworkCreate {
     pub no_masquerade: bool,
     /// May talk to other networks that say so too.
     pub no_isolation: bool,
+    /// Switches frames of every `EtherType`, VLAN-tagged ones too, without a look at what is inside.
+    pub any_ethertype: bool,
     /// L3 MTU in bytes; left out: the uplink's, else 1500.
     pub mtu: Option<u32>,
     /// Seconds after which a learned MAC that says nothing is forgotten, from 1 on; left out: 300.
@@ -66,6 +68,10 @@ pub struct NetworkSet {
 
 /// A network as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option of the wire format"
+)]
 pub struct Network {
     /// Number the data path knows it by, never 0.
     pub id: u32,
@@ -85,6 +91,8 @@ pub struct Network {
     pub masquerade: bool,
     /// Closed against other networks.
     pub isolation: bool,
+    /// Switches frames of every `EtherType`, VLAN-tagged ones too, without a look at what is inside.
+    pub any_ethertype: bool,
     /// L3 MTU in bytes.
     pub mtu: u32,
     /// Seconds after which a learned MAC that says nothing is forgotten.

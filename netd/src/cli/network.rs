@@ -55,6 +55,10 @@ enum Kind {
     netd network create web\n  \
     netd network create db --subnet 10.7.0.0/24 --subnet fd07::/64 --internal\n  \
     netd network create lab --subnet 10.8.0.0/24 --gateway 10.8.0.254 --ip-range 10.8.0.128/25")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option"
+)]
 pub struct Create {
     /// Name: 1-63 letters, digits, '_', '.', '-'
     #[arg(value_parser = values::name)]
@@ -80,6 +84,9 @@ pub struct Create {
     /// May talk to other networks that say so too
     #[arg(long)]
     no_isolation: bool,
+    /// Let frames of any kind pass between endpoints, VLAN-tagged ones too, unseen what is inside
+    #[arg(long)]
+    any_ethertype: bool,
     /// MTU in bytes [default: the uplink's]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
@@ -138,6 +145,7 @@ impl Create {
             internal: self.internal,
             no_masquerade: self.no_masquerade,
             no_isolation: self.no_isolation,
+            any_ethertype: self.any_ethertype,
             mtu: self.mtu,
             aging_s: self.aging,
             storm: self.storm,
@@ -215,6 +223,7 @@ fn one(n: &Object) -> String {
         ("ip range", list(n.ip_range)),
         ("outside", outside(n).into()),
         ("isolated", yes(n.isolation)),
+        ("any ethertype", yes(n.any_ethertype)),
         ("mtu", n.mtu.to_string()),
         ("aging", format!("{} s", n.aging_s)),
         ("storm limit", storm(n.storm)),

@@ -26,6 +26,7 @@ impl Core {
             internal: n.internal,
             masquerade: n.masquerades(),
             isolation: n.isolation,
+            any_ethertype: n.any_ethertype,
             mtu: n.mtu,
             aging_s: n.aging,
             storm: n.storm,

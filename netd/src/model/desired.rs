@@ -209,6 +209,7 @@ pub(crate) mod tests {
             internal: false,
             masquerade: true,
             isolation: true,
+            any_ethertype: false,
             mtu: 1500,
             aging: 300,
             storm: 2000,

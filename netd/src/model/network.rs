@@ -57,6 +57,7 @@ pub fn build(
         internal: request.internal,
         masquerade: !request.no_masquerade && !request.internal,
         isolation: !request.no_isolation,
+        any_ethertype: request.any_ethertype,
         mtu,
         aging,
         storm,

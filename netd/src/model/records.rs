@@ -41,6 +41,10 @@ pub struct Meta {
 
 /// A network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent option"
+)]
 pub struct Network {
     /// Its number, never 0.
     pub number: u32,
@@ -60,6 +64,9 @@ pub struct Network {
     pub masquerade: bool,
     /// Closed against other networks.
     pub isolation: bool,
+    /// Switches frames of every `EtherType`, VLAN-tagged ones too.
+    #[serde(default)]
+    pub any_ethertype: bool,
     /// L3 MTU in bytes.
     pub mtu: u32,
     /// Seconds after which a learned MAC that says nothing is forgotten.

@@ -103,6 +103,7 @@ fn flags(network: &Network) -> u32 {
         (network.masquerades(), port_flags::MASQUERADE),
         (network.internal, port_flags::INTERNAL),
         (!network.isolation, port_flags::NO_ISOLATION),
+        (network.any_ethertype, port_flags::ANY_ETHERTYPE),
     ]
     .into_iter()
     .filter(|(on, _)| *on)

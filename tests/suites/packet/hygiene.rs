@@ -119,8 +119,8 @@ drop_cases! { DROPS:
     }
 }
 
-#[test]
-fn no_wrapping_gets_arp_advertisements_or_dhcp_past_the_guard() {
+/// What stands between the MACs and the `EtherType` of a wrapped frame.
+fn wrappings() -> Vec<Vec<u8>> {
     let vlan = |tpid: u16, id: u16| [tpid.to_be_bytes(), id.to_be_bytes()].concat();
     let mut wrappings: Vec<Vec<u8>> = [0, 1, 4095]
         .into_iter()
@@ -138,6 +138,11 @@ fn no_wrapping_gets_arp_advertisements_or_dhcp_past_the_guard() {
     ] {
         wrappings.push(ether_type.to_be_bytes().to_vec());
     }
+    wrappings
+}
+
+#[test]
+fn no_wrapping_gets_arp_advertisements_or_dhcp_past_the_guard() {
     let own = Ipv6Addr::from(link_local(A.mac));
     let wrapped = [
         arp_said(A.mac, (A.mac, GATEWAY.v4), B.v4),
@@ -146,7 +151,7 @@ fn no_wrapping_gets_arp_advertisements_or_dhcp_past_the_guard() {
         offer(0, Family::V6).bytes(),
     ];
     World::run(|w| {
-        for wrapping in &wrappings {
+        for wrapping in &wrappings() {
             for frame in &wrapped {
                 let bytes = [&frame[..12], wrapping, &frame[12..]].concat();
                 w.ep_out_raw(&A, &bytes).dropped(DropReason::EtherType);
@@ -189,5 +194,25 @@ fn what_clients_say_and_harmless_options_pass() {
         w.ep_out(&A, &done).redirected().unchanged();
         w.port(&A, |p| p.flags |= port_flags::FORWARDS);
         w.ep_out(&A, &offer(0, Family::V4)).redirected().unchanged();
+    });
+}
+
+#[test]
+fn a_network_that_asks_for_it_switches_every_ethertype() {
+    World::run(|w| {
+        w.port(&A, |p| p.flags |= port_flags::ANY_ETHERTYPE);
+        let packet = Packet::udp(&A, 1, &B, 2, Family::V4);
+        for wrapping in &wrappings() {
+            let frame = packet.bytes();
+            let bytes = [&frame[..12], wrapping, &frame[12..]].concat();
+            w.ep_out_raw(&A, &bytes).redirected().unchanged();
+            let foreign = packet.clone().from_mac(B.mac).bytes();
+            let bytes = [&foreign[..12], wrapping, &foreign[12..]].concat();
+            w.ep_out_raw(&A, &bytes).dropped(DropReason::SpoofedMac);
+        }
+        let mut pause = packet.bytes();
+        pause[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, 1]);
+        pause[12..14].copy_from_slice(&[0x88, 0x08]);
+        w.ep_out_raw(&A, &pause).dropped(DropReason::ReservedGroup);
     });
 }
