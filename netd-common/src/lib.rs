@@ -18,6 +18,7 @@
 //! | [`publish`] | which packets may be for a published port |
 //! | [`learn`] | MACs beyond its own behind a switch port |
 //! | [`storm`] | how much a switch port may have flooded |
+//! | [`sock`] | calls of the node's own processes to published ports, and refused binds |
 #![cfg_attr(not(test), no_std)]
 #![deny(
     clippy::unwrap_used,
@@ -42,6 +43,7 @@ pub mod maps;
 pub mod nat;
 pub mod publish;
 pub mod reason;
+pub mod sock;
 pub mod storm;
 pub mod tuple;
 pub mod wire;

@@ -17,6 +17,7 @@
 )]
 
 mod atomic;
+mod call;
 mod endpoint;
 mod family;
 mod fib;
@@ -30,6 +31,7 @@ mod publish;
 mod rewrite;
 mod route;
 mod skb;
+mod sock;
 mod sockets;
 mod switch;
 mod uplink;
@@ -39,12 +41,13 @@ mod xdp;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use aya_ebpf::macros::{classifier, xdp};
-use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use aya_log_ebpf::debug;
 use netd_common::reason::Hook;
 use netd_common::wire::{ETH_LEN, Window};
 
+use crate::call::Call;
 use crate::skb::Skb;
 use crate::verdict::{Verdict, count, finish};
 
@@ -111,6 +114,29 @@ pub fn netd_xdp(ctx: XdpContext) -> u32 {
             XDP_DROP
         }
     }
+}
+
+/// The socket hooks: `NAME, hook, function;` makes the program NAME.
+macro_rules! socket_hooks {
+    ($($name:ident, $hook:ident, $function:ident;)+) => {$(
+        #[cgroup_sock_addr($hook)]
+        pub fn $name(ctx: SockAddrContext) -> i32 {
+            sock::$function(Call::new(ctx.sock_addr))
+        }
+    )+};
+}
+
+socket_hooks! {
+    netd_sock_conn4, connect4, connect4;
+    netd_sock_conn6, connect6, connect6;
+    netd_sock_send4, sendmsg4, sendmsg4;
+    netd_sock_send6, sendmsg6, sendmsg6;
+    netd_sock_recv4, recvmsg4, name4;
+    netd_sock_recv6, recvmsg6, name6;
+    netd_sock_peer4, getpeername4, name4;
+    netd_sock_peer6, getpeername6, name6;
+    netd_sock_bind4, bind4, bind4;
+    netd_sock_bind6, bind6, bind6;
 }
 
 /// A log line for a drop: only `netd daemon -v` loads the programs with it. User space adds the names.

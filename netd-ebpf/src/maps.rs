@@ -1,11 +1,11 @@
 //! The maps. Names, keys and values are `netd_common::maps`; sizes may be changed at load time.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    FdbEntry, FdbKey, Flow, HostEntry, Learned, Meter, Node, Port, Publish, PublishKey, SegmentKey,
-    Source, Stat, Target, Uplink, size,
+    Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Meter, Node, Port,
+    Publish, PublishKey, SegmentKey, Source, Stat, Target, Uplink, size,
 };
 use netd_common::reason::STATS_LEN;
 use netd_common::tuple::Tuple;
@@ -52,6 +52,11 @@ pub static DENY: LpmTrie<V6, u32> = LpmTrie::with_max_entries(size::DENY, NO_PRE
 pub static NODE: Array<Node> = Array::with_max_entries(1, 0);
 #[map]
 pub static STATS: PerCpuArray<Stat> = PerCpuArray::with_max_entries(STATS_LEN, 0);
+
+#[map]
+pub static CALLED: LruHashMap<CalledKey, Called> = LruHashMap::with_max_entries(size::CALLED, 0);
+#[map]
+pub static HELD: Array<Held> = Array::with_max_entries(size::HELD, 0);
 
 /// The packet at hand.
 #[map]

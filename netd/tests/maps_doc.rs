@@ -8,7 +8,7 @@ use netd_common::maps::{name, size};
 use netd_common::reason::STATS_LEN;
 
 /// Entries of each pinned map as the programs declare them.
-const ENTRIES: [(&str, u32); 17] = [
+const ENTRIES: [(&str, u32); 18] = [
     (name::PORT, size::PORT),
     (name::FDB, size::FDB),
     (name::LEARNED, size::LEARNED),
@@ -26,6 +26,7 @@ const ENTRIES: [(&str, u32); 17] = [
     (name::DENY, size::DENY),
     (name::NODE, 1),
     (name::STATS, STATS_LEN),
+    (name::CALLED, size::CALLED),
 ];
 
 /// A row of the table of pinned maps: key size, value size, entries.

@@ -8,12 +8,14 @@ mod endpoint;
 mod flow;
 mod learn;
 mod publish;
+mod socket;
 mod uplink;
 
 pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
 pub use flow::{Dir, Flow, FlowKind, flow_flags};
 pub use learn::{Learned, Meter};
 pub use publish::{FromKey, Publish, PublishKey, Source};
+pub use socket::{Called, CalledKey, Held};
 pub use uplink::{DenyKey, Node, Stat, Uplink, node_flags};
 
 /// Names of the maps, as in the ELF and as file names of their pins.
@@ -52,10 +54,14 @@ pub mod name {
     pub const NODE: &str = "NODE";
     /// Per CPU: [`Hook::stat`](crate::reason::Hook::stat) -> [`Stat`](super::Stat).
     pub const STATS: &str = "STATS";
+    /// LRU: [`CalledKey`](super::CalledKey) -> [`Called`](super::Called).
+    pub const CALLED: &str = "CALLED";
+    /// Not pinned: [`held_index`](crate::sock::held_index) -> [`Held`](super::Held).
+    pub const HELD: &str = "HELD";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
         PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, FROM,
-        UPLINK, LOCAL, DENY, NODE, STATS,
+        UPLINK, LOCAL, DENY, NODE, STATS, CALLED,
     ];
 }
 
@@ -83,6 +89,10 @@ pub mod size {
     pub const LOCAL: u32 = 4_096;
     /// Deny-list prefixes.
     pub const DENY: u32 = 16_384;
+    /// Sockets of the node that talk to published ports.
+    pub const CALLED: u32 = 16_384;
+    /// Ports of two protocols.
+    pub const HELD: u32 = 131_072;
 }
 
 /// Implements `Pod` for a type that is generic over the address family, and proves for both families

@@ -28,6 +28,9 @@ pub struct Status {
     pub state_dir: String,
     /// BPF pin directory.
     pub bpf_dir: String,
+    /// Cgroup whose processes reach published ports from the node itself; none: see `problems`.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     /// Uplinks in use.
     pub uplinks: Vec<UplinkStatus>,
     /// Networks.

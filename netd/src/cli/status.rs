@@ -95,6 +95,7 @@ fn summary(s: &Object) -> String {
         ("instance", s.instance.clone()),
         ("kernel", s.kernel.clone()),
         ("attach mode", s.attach_mode.clone()),
+        ("cgroup", s.cgroup.clone().unwrap_or_else(|| "none".into())),
     ];
     if s.uplinks.is_empty() {
         rows.push(("uplink", "none".into()));
@@ -128,6 +129,7 @@ mod tests {
             uptime_s: 61,
             kernel: "6.18".into(),
             attach_mode: "tcx".into(),
+            cgroup: Some("/sys/fs/cgroup".into()),
             run_dir: "/run/netd".into(),
             state_dir: "/var/lib/netd".into(),
             bpf_dir: "/sys/fs/bpf/netd".into(),

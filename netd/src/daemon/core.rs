@@ -2,6 +2,7 @@
 //! changes come one after the other and nothing needs a lock.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub struct Core {
     pub(super) problems: BTreeMap<String, String>,
     /// Devices inside namespaces that are about to be deleted: (namespace, node-side ifindex).
     pub(super) leaving: Vec<(Netns, u32)>,
+    /// The cgroup the socket hooks sit on; none: the node has no cgroup2.
+    pub(super) cgroup: Option<PathBuf>,
     pub(super) started: Instant,
 }
 
@@ -133,6 +136,7 @@ impl Core {
         let back = self.desired.apply(&change);
         let pending = self.store.commit(change, self.desired.meta.next_number);
         let settled = self.settle(scope, Mode::AllOrNothing);
+        self.release_claims();
         let stored = pending.wait();
         let error = match (settled, stored) {
             (Ok(()), Ok(())) => return Ok(()),

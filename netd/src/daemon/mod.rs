@@ -6,6 +6,7 @@
 //! | [`lock`] | one daemon per network namespace |
 //! | [`core`] | the state and its one thread: every change goes through it |
 //! | `start` | adopting what is there |
+//! | `sockets` | the cgroup of the socket hooks |
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
 //! | `local` | the node's own addresses |
 //! | `observe`, `flows` | what is told about it |
@@ -25,6 +26,7 @@ pub mod lock;
 mod network;
 mod observe;
 mod publish;
+mod sockets;
 mod start;
 mod uplink;
 mod watch;

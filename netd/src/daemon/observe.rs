@@ -180,6 +180,7 @@ impl Core {
             run_dir: self.settings.run_dir.to_string_lossy().into_owned(),
             state_dir: self.settings.state_dir.to_string_lossy().into_owned(),
             bpf_dir: self.settings.bpf_dir.to_string_lossy().into_owned(),
+            cgroup: self.hooked_cgroup(),
             uplinks: uplinks.collect(),
             networks: self.desired.networks.len() as u32,
             endpoints: self.desired.endpoints.len() as u32,

@@ -67,12 +67,34 @@ impl Core {
         Ok(())
     }
 
-    /// Checks specs, each also against the ones before it, and finds ports where any will do.
+    /// Checks specs, each also against the ones before it, and finds ports where any will do. Their
+    /// ports are claimed until the transaction is over.
     pub(super) fn resolve_publishes(
         &mut self,
         endpoint: &Endpoint,
         specs: &[PublishSpec],
     ) -> Result<Vec<Object>> {
+        let resolved = self.resolve(endpoint, specs);
+        if resolved.is_err() {
+            self.release_claims();
+        }
+        resolved
+    }
+
+    /// No process can take a port between the look at it and the row that publishes it: the claim
+    /// comes first.
+    fn claim_free(&mut self, endpoint: &Endpoint, host: &HostSpec, port: u16) -> Result<()> {
+        self.node.datapath.claim(host.proto.number(), port)?;
+        probe(endpoint, host, port)
+    }
+
+    pub(super) fn release_claims(&mut self) {
+        if let Err(e) = self.node.datapath.release_claims() {
+            tracing::warn!("{e}");
+        }
+    }
+
+    fn resolve(&mut self, endpoint: &Endpoint, specs: &[PublishSpec]) -> Result<Vec<Object>> {
         let mut chosen: Vec<PublishSpec> = Vec::new();
         for spec in specs {
             let group = publish::expand(&self.settings.publish_addresses, endpoint, spec)?;
@@ -94,7 +116,7 @@ impl Core {
                     .into());
                 }
                 for port in spec.host.host_port..=spec.host.host_end {
-                    probe(endpoint, &spec.host, port)?;
+                    self.claim_free(endpoint, &spec.host, port)?;
                 }
                 chosen.push(spec);
             }
@@ -112,7 +134,7 @@ impl Core {
 
     /// The same specs with a port that is free on all of their addresses.
     fn any_port(
-        &self,
+        &mut self,
         endpoint: &Endpoint,
         group: &[PublishSpec],
         chosen: &[PublishSpec],
@@ -134,9 +156,12 @@ impl Core {
             let free = |host: &HostSpec| {
                 publish::taken_by(&self.desired, host).is_none()
                     && !chosen.iter().any(|o| overlaps(&o.host, host))
-                    && probe(endpoint, host, port).is_ok()
             };
-            if group.iter().all(|spec| free(&spec.host)) {
+            if group.iter().all(|spec| free(&spec.host))
+                && group
+                    .iter()
+                    .all(|spec| self.claim_free(endpoint, &spec.host, port).is_ok())
+            {
                 return Ok(group);
             }
         }

@@ -3,12 +3,13 @@
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ipnet::Ipv6Net;
 use netd_common::maps::Target;
 
 use super::bpffs;
 use super::core::Core;
+use super::sockets;
 use crate::apply::Node;
 use crate::config::{AttachChoice, Settings};
 use crate::datapath::{AttachMode, Datapath, Options};
@@ -16,16 +17,14 @@ use crate::model::{Change, Key};
 use crate::net::events::is_made_name;
 use crate::net::link::{self, Link};
 use crate::net::reaper::Reaper;
-use crate::net::{Netlink, ports};
+use crate::net::{Netlink, netns, ports};
 use crate::plan::{Actual, Alias, Device, Scope};
 use crate::store::Store;
 
 impl Core {
     /// Opens store and data path, and makes the node what the store says.
     pub(super) fn open(settings: Settings) -> anyhow::Result<Self> {
-        if let Some(cgroup) = settings.cgroup.as_ref().filter(|c| !c.is_dir()) {
-            bail!("cgroup {}: there is no such directory", cgroup.display());
-        }
+        let cgroup = sockets::cgroup(settings.cgroup.as_deref())?;
         bpffs::prepare(&settings.bpf_dir)?;
         let (store, desired) = Store::open(&settings.state_dir, &settings.instance, random_ula()?)?;
         let netlink = Netlink::open()?;
@@ -49,11 +48,13 @@ impl Core {
             uplinks: std::collections::BTreeMap::new(),
             problems: std::collections::BTreeMap::new(),
             leaving: Vec::new(),
+            cgroup,
             started: std::time::Instant::now(),
         };
         core.actual = core.observe_node()?;
         core.drop_half_made()?;
         core.refresh_uplinks();
+        core.hook_sockets();
         core.settle_onward(Scope::All);
         core.refresh_locals();
         core.end_orphaned_flows();
@@ -192,6 +193,7 @@ fn open_datapath(settings: &Settings) -> anyhow::Result<Datapath> {
     let options = Options {
         bpf_dir: Path::new(&settings.bpf_dir).to_owned(),
         attach_mode,
+        netns_cookie: netns::cookie()?,
         verbose: settings.verbose,
         flow_entries: settings.flow_entries,
     };

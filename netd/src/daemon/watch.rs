@@ -9,6 +9,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::core::{Core, Handle};
+use super::sockets::SOCKETS;
 use crate::net::events::{self, Changes};
 use crate::net::link;
 use crate::plan::Scope;
@@ -158,5 +159,8 @@ impl Core {
         }
         self.refresh_uplinks();
         self.refresh_locals();
+        if self.problems.contains_key(SOCKETS) {
+            self.hook_sockets();
+        }
     }
 }

@@ -64,6 +64,16 @@ pub enum Error {
         /// The kernel's words.
         why: String,
     },
+    /// A program could not be hooked on a cgroup.
+    #[error("cgroup {cgroup}: {hook} could not be hooked: {why}")]
+    Cgroup {
+        /// The cgroup's directory.
+        cgroup: PathBuf,
+        /// The program.
+        hook: &'static str,
+        /// The kernel's words.
+        why: String,
+    },
     /// A file operation on the pin directory failed.
     #[error("{path}: {why}")]
     Pin {

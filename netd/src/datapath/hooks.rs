@@ -15,7 +15,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode as AyaXdp};
 
 use super::error::{Error, Result, chain};
-use super::load::{self, Pins};
+use super::load::{self, Pins, remove};
 use super::{AttachMode, XdpMode};
 
 /// Priority and handle of clsact filters: how a later daemon finds its own.
@@ -260,12 +260,5 @@ fn remove_filter(device: &str, program: &str) {
     };
     if let Ok(link) = SchedClassifierLink::attached(device, hook.side, PRIORITY, HANDLE, None) {
         drop(link); // detaches
-    }
-}
-
-fn remove(pin: &Path) -> Result<()> {
-    match fs::remove_file(pin) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::pin(pin)(e)),
-        _ => Ok(()),
     }
 }

@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bytemuck::Pod;
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Meter, Node, Port, Publish,
-    PublishKey, SegmentKey, Stat, Target, Uplink, name,
+    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Meter, Node,
+    Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink, name,
 };
 use netd_common::tuple::Tuple;
 
@@ -41,6 +41,8 @@ pub const XDP: &str = "netd_xdp";
 pub(super) struct Pins {
     pub maps: PathBuf,
     pub links: PathBuf,
+    /// One link for each socket hook.
+    pub cgroup: PathBuf,
     /// One empty directory for each uplink that got its clsact qdisc from netd.
     pub clsact: PathBuf,
 }
@@ -51,12 +53,13 @@ impl Pins {
         Self {
             maps: root.join("maps"),
             links: root.join("links"),
+            cgroup: root.join("cgroup"),
             clsact: root.join("clsact"),
         }
     }
 
     fn make(&self) -> Result<()> {
-        for dir in [&self.maps, &self.links, &self.clsact] {
+        for dir in [&self.maps, &self.links, &self.cgroup, &self.clsact] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -83,7 +86,7 @@ const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) 
 }
 
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 17] = [
+pub const LAYOUTS: [(&str, u32, u32); 18] = [
     layout::<u32, Port>(name::PORT),
     layout::<FdbKey, FdbEntry>(name::FDB),
     layout::<FdbKey, Learned>(name::LEARNED),
@@ -101,6 +104,7 @@ pub const LAYOUTS: [(&str, u32, u32); 17] = [
     layout::<DenyKey, u32>(name::DENY),
     layout::<u32, Node>(name::NODE),
     layout::<u32, Stat>(name::STATS),
+    layout::<CalledKey, Called>(name::CALLED),
 ];
 
 /// Checks a pinned map against the layout; `Ok(Some(entries))` if it is there.
@@ -143,6 +147,7 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
     let mut ebpf = loader
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .override_global("CSUM_V6_FLAG", &csum_v6, false)
+        .override_global("NETNS_COOKIE", &options.netns_cookie, false)
         .verifier_log_level(if std::env::var_os("NETD_VLOG").is_some() {
             VerifierLogLevel::VERBOSE
         } else {
@@ -163,7 +168,8 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
     Ok((ebpf, pins))
 }
 
-fn refused(program: &str) -> impl FnOnce(ProgramError) -> Error {
+/// What the kernel said when it refused a program, on one line.
+pub(super) fn refused(program: &str) -> impl FnOnce(ProgramError) -> Error {
     let program = program.to_string();
     move |e| {
         if let ProgramError::LoadError { verifier_log, .. } = &e {
@@ -184,6 +190,14 @@ fn refused(program: &str) -> impl FnOnce(ProgramError) -> Error {
             other => chain(other),
         };
         Error::Program { program, why }
+    }
+}
+
+/// Removes a pin, there or not.
+pub(super) fn remove(pin: &Path) -> Result<()> {
+    match fs::remove_file(pin) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::pin(pin)(e)),
+        _ => Ok(()),
     }
 }
 

@@ -6,17 +6,21 @@
 //! | `hooks` | TCX, clsact and XDP |
 //! | `endpoint_hooks` | how endpoint devices are hooked, quickly first |
 //! | `inject` | a frame that no device has sent |
+//! | `cgroup` | the socket hooks |
 //! | `table` | a hash map with our types |
+//! | `held` | which ports are held |
 //! | `flows` | the flow table: list, end, collect |
 //! | `from` | who may come to a publish |
 //! | `learned` | learned MACs: list, forget, collect, count |
 //! | `log` | log lines of the programs |
 //! | `sys` | bpf(2) where aya has no call |
 
+mod cgroup;
 mod endpoint_hooks;
 mod error;
 mod flows;
 mod from;
+mod held;
 mod hooks;
 mod inject;
 mod learned;
@@ -27,6 +31,7 @@ mod sys;
 mod table;
 mod types;
 
+pub use cgroup::SOCKETS;
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, LAYOUTS, XDP};
 pub use types::{AttachMode, FlowRecord, LearnedRecord, Options, XdpMode};
@@ -47,6 +52,7 @@ use netd_common::reason::{DropReason, Hook};
 
 use self::endpoint_hooks::EndpointHooks;
 use self::flows::FlowTable;
+use self::held::Held;
 use self::load::Pins;
 use self::table::{Raw, Table};
 
@@ -74,6 +80,7 @@ pub struct Datapath {
     flows6: FlowTable<V6>,
     publishes: Table<PublishKey, Publish>,
     from: LpmTrie<MapData, Raw<Source>, u32>,
+    held: Held,
     uplinks: Table<u32, Uplink>,
     locals: Table<V6, u32>,
     deny: LpmTrie<MapData, Raw<V6>, u32>,
@@ -95,6 +102,8 @@ impl Datapath {
         let e = &mut ebpf;
         let missing = |name: &str| Error::Load(format!("map {name} is missing"));
         let wrong = |e: aya::maps::MapError| Error::Load(error::chain(&e));
+        let publishes = Table::take(e, name::PUBLISH)?;
+        let rows: Vec<PublishKey> = publishes.all()?.iter().map(|(key, _)| *key).collect();
         Ok(Self {
             log: if options.verbose {
                 Some(log::Log::new(e)?)
@@ -112,12 +121,13 @@ impl Datapath {
             segments: Table::take(e, name::SEGMENT)?,
             flows4: Table::take(e, name::FLOW4)?,
             flows6: Table::take(e, name::FLOW6)?,
-            publishes: Table::take(e, name::PUBLISH)?,
             from: e
                 .take_map(name::FROM)
                 .ok_or_else(|| missing(name::FROM))?
                 .try_into()
                 .map_err(wrong)?,
+            publishes,
+            held: Held::take(e, &rows)?,
             uplinks: Table::take(e, name::UPLINK)?,
             locals: Table::take(e, name::LOCAL)?,
             deny: e
@@ -202,6 +212,23 @@ impl Datapath {
             fs::create_dir_all(&mark).map_err(Error::pin(&mark))?;
         }
         hooks::xdp(&mut self.ebpf, &self.pins, device, xdp)
+    }
+
+    /// Loads the programs of the socket hooks, which [`Datapath::open`] leaves alone: a kernel may be
+    /// without them, and the rest works.
+    pub fn load_sockets(&mut self) -> Result<()> {
+        cgroup::load(&mut self.ebpf)
+    }
+
+    /// Hooks the `netd_sock_*` programs on a cgroup (the directory of one, on cgroup2); all or none.
+    /// Idempotent. Which addresses the node has is to be said first.
+    pub fn hook_sockets(&mut self, cgroup: &Path) -> Result<()> {
+        cgroup::hook(&mut self.ebpf, &self.pins, cgroup)
+    }
+
+    /// Removes the socket hooks.
+    pub fn unhook_sockets(&mut self) -> Result<()> {
+        cgroup::unhook(&self.pins)
     }
 
     /// Removes every hook and pin of a device, there or gone. Idempotent.

@@ -95,14 +95,36 @@ impl Datapath {
         Ok(())
     }
 
-    /// Publishes a port.
+    /// Publishes a port. No process can bind it from then on.
     pub fn publish_set(&mut self, key: PublishKey, value: &Publish) -> Result<()> {
-        self.publishes.set(key, *value)
+        if self.publishes.get(key)?.is_some() {
+            return self.publishes.set(key, *value);
+        }
+        self.held.note(&key, true)?;
+        let set = self.publishes.set(key, *value);
+        if set.is_err() {
+            self.held.note(&key, false)?;
+        }
+        set
     }
 
     /// Ends a published port; its flows are the caller's business.
     pub fn publish_remove(&mut self, key: PublishKey) -> Result<()> {
-        self.publishes.remove(key).map(drop)
+        if self.publishes.remove(key)? {
+            self.held.note(&key, false)?;
+        }
+        Ok(())
+    }
+
+    /// Lets no process bind a port while it is being published; nothing leads to it yet. Idle where the
+    /// socket hooks are not.
+    pub fn claim(&mut self, proto: u8, port: u16) -> Result<()> {
+        self.held.claim(proto, port)
+    }
+
+    /// Ends all claims.
+    pub fn release_claims(&mut self) -> Result<()> {
+        self.held.release()
     }
 
     /// All published ports.

@@ -1,12 +1,22 @@
-//! Batched map reads by bpf(2) itself: aya has none. `BPF_MAP_LOOKUP_BATCH` since Linux 5.6
-//! (commit cb4d03ab499d); for hash maps a batch is whole buckets.
+//! bpf(2) itself, where aya has no call: batched map reads (`BPF_MAP_LOOKUP_BATCH` since Linux 5.6,
+//! commit cb4d03ab499d; for hash maps a batch is whole buckets), and cgroup links, whose programs aya
+//! cannot replace (`BPF_LINK_UPDATE` since Linux 5.7, commit 0c991ebc8c69).
 
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use bytemuck::Pod;
 
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// `BPF_LINK_TYPE_CGROUP`
+const LINK_CGROUP: u32 = 3;
 
 /// Entries asked for at once; at least the longest bucket.
 const CHUNK: usize = 4096;
@@ -23,6 +33,96 @@ struct Batch {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
+}
+
+/// `bpf_attr` of `BPF_OBJ_GET`.
+#[repr(C)]
+struct ObjGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// `bpf_attr.info`.
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// `bpf_link_info` of a cgroup link.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    cgroup: u64,
+    attach_type: u32,
+    pad2: u32,
+}
+
+/// `bpf_attr.link_update`.
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// bpf(2). What `attr` points to must be what the command wants, and live.
+fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is a `bpf_attr` of the size given; the callers see to its pointers.
+    let rc = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
+    if rc < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(rc)
+    }
+}
+
+/// Opens a pinned object.
+pub fn object(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr = ObjGet {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened it for this process alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The number of the cgroup a link is on; 0: that cgroup is gone.
+pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = LinkInfo::default();
+    let mut attr = InfoByFd {
+        fd: link.as_raw_fd().cast_unsigned(),
+        len: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    if info.kind == LINK_CGROUP {
+        Ok(info.cgroup)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// Puts another program in the place of a link's.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkUpdate {
+        link: link.as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        old_program: 0,
+    };
+    bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
 /// All entries of a hash map, in no order. Entries that come or go meanwhile may be missing or there.
@@ -43,17 +143,9 @@ pub fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
             map_fd: map.as_raw_fd().cast_unsigned(),
             ..Batch::default()
         };
-        // SAFETY: `attr` is a `bpf_attr` of the size given; its pointers are to live buffers of
-        // `count` keys and values of the map's sizes, which the caller's types have.
-        let rc = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_MAP_LOOKUP_BATCH,
-                &raw mut attr,
-                size_of::<Batch>(),
-            )
-        };
-        let error = (rc < 0).then(io::Error::last_os_error);
+        // Its pointers are to live buffers of `count` keys and values of the map's sizes, which the
+        // caller's types have.
+        let error = bpf(BPF_MAP_LOOKUP_BATCH, &mut attr).err();
         let code = error.as_ref().and_then(io::Error::raw_os_error);
         if code == Some(libc::ENOSPC) {
             // One bucket is longer than the buffers.

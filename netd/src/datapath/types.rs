@@ -44,6 +44,8 @@ pub struct Options {
     pub bpf_dir: PathBuf,
     /// `None`: TCX where the kernel has it, else clsact.
     pub attach_mode: Option<AttachMode>,
+    /// Cookie of the node's network namespace, for the socket hooks; 0: unknown.
+    pub netns_cookie: u64,
     /// Decoded log lines of the programs go to `tracing`.
     pub verbose: bool,
     /// Entries of `FLOW4` and `FLOW6`, each; a pinned map keeps its size.

@@ -174,7 +174,7 @@ pub fn here() -> Result<(u64, u64)> {
 }
 
 /// The cookie of the calling thread's network namespace; 0 on kernels without (before 5.14).
-fn cookie() -> Result<u64> {
+pub fn cookie() -> Result<u64> {
     // SAFETY: plain socket creation; the result is checked.
     let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
+use netd_common::sock::PROBE_MARK;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
@@ -21,6 +22,8 @@ pub fn probe(udp: bool, ip: IpAddr, port: u16) -> io::Result<()> {
         SockType::Stream
     };
     let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    // The socket hooks let it through. Without the right to set it, there are none of netd's.
+    let _ = setsockopt(&fd, sockopt::Mark, &PROBE_MARK);
     if ip.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }

@@ -144,7 +144,8 @@ impl Node {
             .arg("daemon")
             .args(self.directories())
             .args(["--attach-mode", options.attach_mode.name()]);
-        if let Some(cgroup) = &self.host.cgroup {
+        let told = options.args.iter().any(|a| a == "--cgroup");
+        if let Some(cgroup) = self.host.cgroup.as_ref().filter(|_| !told) {
             command.arg("--cgroup").arg(cgroup);
         }
         if !options.config.is_empty() {

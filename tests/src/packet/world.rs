@@ -152,6 +152,7 @@ impl World {
         let datapath = Datapath::open(&Options {
             bpf_dir: dir.to_path_buf(),
             attach_mode: None,
+            netns_cookie: 0,
             verbose: false,
             flow_entries,
         })

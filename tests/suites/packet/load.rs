@@ -1,20 +1,30 @@
 //! The programs load, and stay within their budgets.
 
 use aya::util::KernelVersion;
-use netd::datapath::{CLASSIFIERS, XDP};
+use netd::datapath::{CLASSIFIERS, SOCKETS, XDP};
 use netd_tests::packet::World;
 
 // `netd_ep_out` and `netd_gw_out` flood by several ways: the verifier walks the bucket's four tries on each.
 /// Instructions the verifier may walk in each program: a quarter above what it walked when the budget
 /// was set (Linux 6.18). Older verifiers walk more of the same program and get [`OLDER`] times as much. The
 /// verifier's own limit is a million; what grows near it fails on other kernels first.
-const BUDGETS: [(&str, u32); 6] = [
+const BUDGETS: [(&str, u32); 16] = [
     ("netd_ep_out", 97_000),
     ("netd_ep_in", 50),
     ("netd_gw_out", 7_600),
     ("netd_up_in", 54_000),
     ("netd_up_out", 39_400),
     ("netd_xdp", 3_800),
+    ("netd_sock_conn4", 470),
+    ("netd_sock_conn6", 1_270),
+    ("netd_sock_send4", 475),
+    ("netd_sock_send6", 1_230),
+    ("netd_sock_recv4", 105),
+    ("netd_sock_recv6", 170),
+    ("netd_sock_peer4", 105),
+    ("netd_sock_peer6", 170),
+    ("netd_sock_bind4", 220),
+    ("netd_sock_bind6", 455),
 ];
 
 /// What verifiers before Linux 6.12 may walk more (6.1 walks 1.6 times as much of `netd_gw_out` as 6.18):
@@ -24,7 +34,8 @@ const OLDER: u32 = 4;
 #[test]
 fn all_programs_load() {
     World::run(|w| {
-        for name in CLASSIFIERS.iter().chain([&XDP]) {
+        w.datapath().load_sockets().expect("the socket hooks load");
+        for name in CLASSIFIERS.iter().chain(&SOCKETS).chain([&XDP]) {
             let program = w.datapath().ebpf().program_mut(name);
             let program = program.unwrap_or_else(|| panic!("{name} is missing"));
             assert!(program.fd().is_ok(), "{name} is not loaded");
@@ -35,7 +46,12 @@ fn all_programs_load() {
 #[test]
 fn no_program_exceeds_its_budget_of_verified_instructions() {
     let mut known: Vec<&str> = BUDGETS.iter().map(|(name, _)| *name).collect();
-    let mut all: Vec<&str> = CLASSIFIERS.iter().chain([&XDP]).copied().collect();
+    let mut all: Vec<&str> = CLASSIFIERS
+        .iter()
+        .chain(&SOCKETS)
+        .chain([&XDP])
+        .copied()
+        .collect();
     known.sort_unstable();
     all.sort_unstable();
     assert_eq!(known, all, "every program has a budget");
@@ -47,6 +63,7 @@ fn no_program_exceeds_its_budget_of_verified_instructions() {
     };
     World::run(|w| {
         let mut over = Vec::new();
+        w.datapath().load_sockets().expect("the socket hooks load");
         for (name, budget) in BUDGETS.map(|(name, budget)| (name, budget * times)) {
             let program = w.datapath().ebpf().program_mut(name);
             let info = program
