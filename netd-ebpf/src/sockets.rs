@@ -5,11 +5,12 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use netd_common::maps::Publish;
+use netd_common::sock::held_index;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{L4, Packet};
 
 use crate::family::Net;
-use crate::maps::PUBLISH;
+use crate::maps::{HELD, PUBLISH};
 use crate::skb::Skb;
 use crate::work;
 
@@ -53,6 +54,21 @@ pub fn held<A: Net>(skb: Skb, l4: L4, reply: &Tuple<A>, own: bool) -> bool {
         L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return false,
     }
     find(reply).is_some() || (!own && owner(skb, l4, reply) != Owner::Nobody)
+}
+
+/// Whether `reply`, the answer to a datagram of the node, would be taken for one to a published port.
+/// The kernel gives sockets such ports without asking. Connections of TCP, and connected sockets of
+/// UDP, are recognised when the answer comes.
+#[inline(always)]
+pub fn looks_published<A: Net>(l4: L4, reply: &Tuple<A>) -> bool {
+    if l4 != L4::Udp {
+        return false;
+    }
+    match HELD.get(held_index(reply.proto, reply.dport)) {
+        // Most ports are nobody's: the look-up is an array's.
+        Some(held) if held.of(A::ZERO.to_16()) => find(reply).is_some(),
+        Some(_) | None => false,
+    }
 }
 
 /// Who would get a packet with a tuple on the node.

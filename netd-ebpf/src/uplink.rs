@@ -13,7 +13,7 @@ use crate::flows::{self, Hop, Leg};
 use crate::maps::{PORT, UPLINK};
 use crate::skb::Skb;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{publish, rewrite, route, work};
+use crate::{publish, rewrite, route, sockets, work};
 
 /// A frame from the outside.
 #[inline(always)]
@@ -171,12 +171,15 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     }
 }
 
-/// A new conversation of the node: if a mapping holds its port towards the same remote socket, the
-/// replies would go to an endpoint, so it leaves by another port.
+/// A new conversation of the node: if a mapping holds its port towards the same remote socket, or the
+/// port is a published one, the replies would go to an endpoint, so it leaves by another port.
 #[inline(always)]
 fn own<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, DropReason> {
     let reply: Tuple<A> = p.tuple.reverse();
-    if route::begins(p.l4).is_err() || A::flows().get_ptr(&reply).is_none() {
+    if route::begins(p.l4).is_err() {
+        return Ok(Verdict::NEXT);
+    }
+    if A::flows().get_ptr(&reply).is_none() && !sockets::looks_published(p.l4, &reply) {
         return Ok(Verdict::NEXT);
     }
     of_node(skb, p, uplink, p.tuple.src)

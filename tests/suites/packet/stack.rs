@@ -185,6 +185,39 @@ fn a_flow_of_the_node_to_another_remote_socket_does_not_clash() {
 }
 
 #[test]
+fn datagrams_of_the_node_from_a_published_port_get_their_answers() {
+    World::both(|w, family| {
+        w.publish(None, family, 17, 20_100, &A, 80);
+        w.publish(Some(&NODE), family, 17, 20_101, &A, 80);
+        w.publish(Some(&NODE_TWO), family, 17, 20_102, &A, 80);
+        w.publish(None, family, 6, 20_103, &A, 80);
+        for port in [20_100, 20_101] {
+            let own = Packet::udp(&NODE, port, &OUTSIDE, 53, family);
+            let out = w.up_out(&own);
+            let other = out.sport();
+            assert_ne!(other, port);
+            let sent = own.from_uplink(other);
+            out.passed().is(&sent);
+            let answer = sent.answer();
+            w.up_in(&answer)
+                .passed()
+                .is(&answer.clone().to(&NODE, port));
+            // The published port is the endpoint's all the same.
+            w.up_in(&Packet::udp(&OUTSIDE, 53, &NODE, port, family))
+                .redirected();
+        }
+        // Published on another address, for TCP, or not at all: as it was sent.
+        for port in [20_102, 20_103, 20_104] {
+            let own = Packet::udp(&NODE, port, &OUTSIDE, 53, family);
+            w.up_out(&own).passed().unchanged();
+        }
+        // A connection's answers are told by their socket.
+        let syn = Packet::tcp(&NODE, 20_103, &OUTSIDE, 80, Flags::SYN, family);
+        w.up_out(&syn).passed().unchanged();
+    });
+}
+
+#[test]
 fn a_device_that_is_no_uplink_masquerades_nothing() {
     World::both(|w, family| {
         let frame = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).bytes();
