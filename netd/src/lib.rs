@@ -7,6 +7,7 @@
 //! | `model` | desired state, validation, addresses | no aya, no netlink |
 //! | `plan` | desired + actual -> steps, pure | no aya, no netlink |
 //! | `apply` | runs steps | datapath, net |
+//! | [`doctor`] | what the machine offers, what is missing | datapath, net |
 //! | [`datapath`] | programs, maps, hooks | aya, not net |
 //! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
 //! | `store` | the embedded store | redb |
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod datapath;
+pub mod doctor;
 pub mod model;
 pub mod net;
 pub mod plan;

@@ -3,6 +3,8 @@
 
 #[path = "cli/bad_input.rs"]
 mod bad_input;
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/endpoints.rs"]
 mod endpoints;
 #[path = "cli/namespaces.rs"]

@@ -40,7 +40,7 @@ pub struct Daemon {
 
 /// Where an instance keeps its things.
 #[derive(Debug, Args)]
-struct Place {
+pub struct Place {
     /// Instance name [default: default]
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
@@ -70,7 +70,8 @@ pub struct Cleanup {
 }
 
 impl Place {
-    fn options(self) -> DaemonOptions {
+    /// As options of a daemon.
+    pub fn options(self) -> DaemonOptions {
         DaemonOptions {
             instance: self.instance,
             state_dir: self.state_dir,

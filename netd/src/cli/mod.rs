@@ -1,11 +1,12 @@
 //! The command line: reads arguments, asks the daemon through `netd-api`, prints the answer.
 //!
 //! One file for each group of verbs; `output` is the only one that writes to stdout, and `error`
-//! decides what a failure looks like. Only `daemon` and `cleanup` call the rest of this crate; `ns`
+//! decides what a failure looks like. Only `daemon`, `cleanup` and `doctor` call the rest of this crate; `ns`
 //! does its own work, without a daemon, and looks at veths by `net`.
 
 mod command;
 mod daemon;
+mod doctor;
 mod endpoint;
 mod error;
 mod flow;
@@ -115,6 +116,8 @@ enum Verb {
     Stats(stats::Stats),
     /// The daemon at a glance, with what is not as it should be
     Status(status::Status),
+    /// What this kernel, machine and configuration offer, what is missing, and how to get it
+    Doctor(doctor::Doctor),
     /// Versions of this program and of the daemon
     Version(status::Version),
     /// Print a completion script for a shell
@@ -183,6 +186,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Fdb(v) => wait(flow::fdb(v, ctx)),
         Verb::Stats(_) => wait(stats::run(ctx)),
         Verb::Status(_) => wait(status::status(ctx)),
+        Verb::Doctor(v) => doctor::run(v, ctx),
         Verb::Version(_) => wait(status::version(ctx)),
         Verb::Completions(v) => status::completions(&v, &mut Cli::command()),
         Verb::Cleanup(v) => daemon::cleanup(v, ctx),

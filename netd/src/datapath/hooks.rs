@@ -19,7 +19,7 @@ use super::load::{self, Pins, remove};
 use super::{AttachMode, XdpMode};
 
 /// Priority and handle of clsact filters: how a later daemon finds its own.
-const PRIORITY: u16 = 0x6e64;
+pub(super) const PRIORITY: u16 = 0x6e64;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// Ending of the pin of a clsact filter's program: it says that the filter is there. A pin without

@@ -13,6 +13,7 @@
 //! | `from` | who may come to a publish |
 //! | `learned` | learned MACs: list, forget, collect, count |
 //! | `log` | log lines of the programs |
+//! | [`probe`] | what the kernel can, by trying |
 //! | `sys` | bpf(2) where aya has no call |
 
 mod cgroup;
@@ -26,6 +27,7 @@ mod inject;
 mod learned;
 mod load;
 mod log;
+pub mod probe;
 mod rows;
 mod sys;
 mod table;
@@ -51,6 +53,9 @@ use netd_common::maps::{
 use netd_common::reason::{DropReason, Hook};
 
 use self::endpoint_hooks::EndpointHooks;
+/// Priority of netd's clsact filters: tells them from those of others.
+pub const FILTER_PRIORITY: u16 = hooks::PRIORITY;
+
 use self::flows::FlowTable;
 use self::held::Held;
 use self::load::Pins;

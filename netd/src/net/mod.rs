@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod events;
+pub mod hooked;
 pub mod inside;
 pub mod inspect;
 pub mod link;
@@ -13,6 +14,7 @@ pub mod ports;
 pub mod qdisc;
 pub mod reaper;
 pub mod route;
+pub mod scratch;
 pub mod survey;
 pub mod sysctl;
 pub mod veth;
