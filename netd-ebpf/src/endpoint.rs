@@ -119,7 +119,16 @@ fn near<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 #[inline(always)]
 fn ip<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     match packet::<A>(skb, port) {
-        Verdict::OPEN => match route::from_endpoint::<A>(skb, port) {
+        Verdict::OPEN => routed::<A>(skb, port),
+        decided => decided,
+    }
+}
+
+/// A packet for the gateway's MAC.
+#[inline(always)]
+fn routed<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    match route::from_endpoint::<A>(skb, port) {
+        Verdict::OPEN => match route::new_from_endpoint::<A>(skb, port) {
             Verdict::NODE => publish::from_endpoint::<A>(skb, port),
             decided => decided,
         },

@@ -53,7 +53,7 @@ pub fn from_outside<A: Net>(
 /// A packet of an endpoint for an address of the node, already read: to the endpoint behind a
 /// published port, else to the node's stack. Isolation keeps networks apart, not from what the node
 /// offers to everybody; an internal network has no way out, and a published port of another network
-/// would be one. It stands beside [`route::from_endpoint`], not in it: stack.
+/// would be one. It stands beside [`route::new_from_endpoint`], not in it: stack.
 #[inline(never)]
 pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     Verdict::of(from_endpoint_inner::<A>(skb, port))

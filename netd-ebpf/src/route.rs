@@ -17,7 +17,8 @@ use crate::skb::{Skb, receive};
 use crate::verdict::Verdict;
 use crate::{fib, flows, rewrite, work};
 
-/// A packet an endpoint sent to its gateway's MAC. [`Verdict::NODE`]: for an address of the node.
+/// A packet an endpoint sent to its gateway's MAC. [`Verdict::OPEN`]: of no flow netd knows, for
+/// [`new_from_endpoint`]; the two stand side by side, not one in the other: stack.
 #[inline(never)]
 pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     Verdict::of(from_endpoint_inner::<A>(skb, port))
@@ -26,13 +27,25 @@ pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 #[inline(always)]
 fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let p = work::packet::<A>(skb)?;
-    let ip = &p.ip;
-    if ip.dst.is_of_the_link() {
+    if p.ip.dst.is_of_the_link() {
         return Ok(Verdict::redirect(receive(port.outer)));
     }
-    if let Some(hop) = flows::follow(p, skb.len())? {
-        return along(skb, port, p, hop);
+    match flows::follow(p, skb.len())? {
+        Some(hop) => along(skb, port, p, hop),
+        None => Ok(Verdict::OPEN),
     }
+}
+
+/// A packet of no flow, which [`from_endpoint`] has read. [`Verdict::NODE`]: for an address of the node.
+#[inline(never)]
+pub fn new_from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(new_from_endpoint_inner::<A>(skb, port))
+}
+
+#[inline(always)]
+fn new_from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    let p = &work::get::<A>()?.packet;
+    let ip = &p.ip;
     if ip.dst == A::gateway(port) {
         return Ok(Verdict::NODE);
     }

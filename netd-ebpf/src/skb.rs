@@ -80,6 +80,10 @@ impl Skb {
         vlan_present
     );
     field!(
+        /// That tag: priority and VLAN id.
+        vlan_tci
+    );
+    field!(
         /// Payload bytes of a segment; 0: not a GSO packet.
         gso_size
     );

@@ -8,6 +8,7 @@ use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{Eth, Packet, Window, ethertype};
 
+use crate::L3;
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
 use crate::maps::{PORT, UPLINK};
@@ -15,10 +16,15 @@ use crate::skb::Skb;
 use crate::verdict::{SENT_BY_NETD, Verdict};
 use crate::{publish, rewrite, route, sockets, work};
 
+/// The bits of a VLAN tag that name the VLAN.
+const VLAN_ID: u32 = 0xfff;
+
 /// A frame from the outside.
 #[inline(always)]
 pub fn r#in(skb: Skb) -> Verdict {
-    if !skb.is_for_host() || skb.vlan_present() != 0 {
+    // VLAN 0 is no VLAN but a priority (IEEE 802.1Q section 9.6): the stack takes such a frame for the
+    // device's own.
+    if !skb.is_for_host() || (skb.vlan_present() != 0 && skb.vlan_tci() & VLAN_ID != 0) {
         return Verdict::NEXT;
     }
     skb.pull(V4::HEADERS);
@@ -60,11 +66,23 @@ fn packet_in<A: Net>(skb: Skb) -> Verdict {
 #[inline(always)]
 fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let Some(p) = parse::<A>(skb) else {
-        return Ok(Verdict::NEXT);
+        return unread::<A>(skb);
     };
     match flows::follow(p, skb.len())? {
         Some(hop) => along_in(skb, p, hop),
         None => Ok(Verdict::OPEN),
+    }
+}
+
+/// A packet that cannot be parsed. The stack would route what it can read, to an endpoint too.
+#[inline(always)]
+fn unread<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
+    let dst = A::destination(&skb, L3);
+    match dst.and_then(Net::host) {
+        Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
+            Err(DropReason::Unpublished)
+        }
+        Some(_) | None => Ok(Verdict::NEXT),
     }
 }
 

@@ -8,6 +8,8 @@ mod hairpin;
 mod headers;
 #[path = "packet/hygiene.rs"]
 mod hygiene;
+#[path = "packet/isolation.rs"]
+mod isolation;
 #[path = "packet/learning.rs"]
 mod learning;
 #[path = "packet/load.rs"]

@@ -58,6 +58,9 @@ pub trait Family: Addr {
     /// headers are judged by [`Self::parse`].
     fn options<W: Window + ?Sized>(w: &W, l3: usize, ip: &Ip<Self>) -> Result<(), DropReason>;
 
+    /// Its destination address, likewise.
+    fn destination<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self>;
+
     /// The header that starts at offset `l3`.
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason>;
 }
@@ -72,6 +75,11 @@ impl Family for V4 {
     #[inline(always)]
     fn source<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self> {
         w.load::<4>(l3 + 12)
+    }
+
+    #[inline(always)]
+    fn destination<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self> {
+        w.load::<4>(l3 + 16)
     }
 
     #[inline(always)]
@@ -116,6 +124,11 @@ impl Family for V6 {
     #[inline(always)]
     fn source<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self> {
         w.load::<16>(l3 + 8)
+    }
+
+    #[inline(always)]
+    fn destination<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self> {
+        w.load::<16>(l3 + 24)
     }
 
     #[inline(always)]
@@ -410,10 +423,12 @@ mod tests {
         fn parsers_never_panic(f in proptest::collection::vec(any::<u8>(), 0..128), l3 in 0usize..64) {
             if let Ok(ip) = V4::parse(&f[..], l3) {
                 prop_assert_eq!(V4::source(&f[..], l3), Some(ip.src));
+                prop_assert_eq!(V4::destination(&f[..], l3), Some(ip.dst));
                 prop_assert!(u32::from(ip.l4) <= ip.end && ip.end as usize <= f.len());
             }
             if let Ok(ip) = V6::parse(&f[..], l3) {
                 prop_assert_eq!(V6::source(&f[..], l3), Some(ip.src));
+                prop_assert_eq!(V6::destination(&f[..], l3), Some(ip.dst));
                 prop_assert!(u32::from(ip.l4) <= ip.end && ip.end as usize <= f.len());
             }
         }
