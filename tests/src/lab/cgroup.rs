@@ -39,6 +39,12 @@ pub fn pids(name: &str) -> Vec<i32> {
 pub fn remove(name: &str) -> Result<()> {
     let Some(root) = root() else { return Ok(()) };
     let dir = root.join(name);
+    // A scenario may have made some below.
+    for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove(&format!("{name}/{}", entry.file_name().to_string_lossy()))?;
+        }
+    }
     wait::until(
         &format!("the cgroup {} to be empty", dir.display()),
         || match fs::remove_dir(&dir) {

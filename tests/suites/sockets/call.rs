@@ -42,6 +42,10 @@ pub struct Seen {
 }
 
 impl Call {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "addresses and texts are given as they are at hand"
+    )]
     fn new(how: &'static str, proto: Proto, to: impl ToString, port: u16) -> Self {
         let to = to.to_string();
         Self {
@@ -73,6 +77,10 @@ impl Call {
     }
 
     /// The same, bound to an address first.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "addresses and texts are given as they are at hand"
+    )]
     pub fn from(self, bind: impl ToString) -> Self {
         Self {
             bind: Some(bind.to_string()),
@@ -103,6 +111,10 @@ impl Call {
 }
 
 /// Every way to ask `to`: TCP, UDP connected and not.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "addresses and texts are given as they are at hand"
+)]
 pub fn ways(to: impl ToString, port: u16) -> [Call; 3] {
     let to = to.to_string();
     [
