@@ -54,8 +54,9 @@ pub fn out(skb: Skb) -> Result<Verdict, DropReason> {
     }
 }
 
-/// Neither IP nor ARP, or VLAN-tagged: netd cannot tell what it says, so it could say anything. Where the
-/// network does not ask for all of it, the one exception are spanning tree messages of bridges behind the switch port: they find loops that netd cannot see.
+/// Neither IP nor ARP, or VLAN-tagged: netd cannot tell what it says, so it could say anything. Where
+/// the network does not ask for all of it, the one exception are spanning tree messages of bridges
+/// behind the switch port: they find loops that netd cannot see.
 #[inline(never)]
 fn other(skb: Skb, port: &'static Port) -> Verdict {
     let eth = match Eth::parse(&skb) {

@@ -64,6 +64,10 @@ pub struct NetworkSet {
     /// Gateway addresses for subnets that have none yet. Endpoints get default routes by them, where
     /// they have none of the family.
     pub gateways: Vec<IpAddr>,
+    /// As [`NetworkCreate::aging_s`].
+    pub aging_s: Option<u32>,
+    /// As [`NetworkCreate::storm`].
+    pub storm: Option<u32>,
 }
 
 /// A network as it is.

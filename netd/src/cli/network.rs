@@ -104,8 +104,9 @@ pub struct Create {
 /// `netd network set`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  netd network set seg --gateway 10.7.0.254 --gateway fd07::fe\n\n\
-    Gives a network that was created with --gateway none its gateway. Endpoints get a default route\n\
+    after_help = "Examples:\n  netd network set seg --gateway 10.7.0.254 --gateway fd07::fe\n  \
+    netd network set seg --aging 60 --storm off\n\n\
+    --gateway gives a network that was created with --gateway none its gateway. Endpoints get a default route\n\
     by it, where they have none of the family; those of an --internal network do not."
 )]
 pub struct Set {
@@ -113,8 +114,18 @@ pub struct Set {
     #[arg(value_parser = values::name)]
     name: String,
     /// The node's address in a subnet that has no gateway yet, at most one of each family
-    #[arg(long = "gateway", value_name = "IP", required = true)]
+    #[arg(
+        long = "gateway",
+        value_name = "IP",
+        required_unless_present_any = ["aging", "storm"]
+    )]
     gateways: Vec<std::net::IpAddr>,
+    /// Forget a learned MAC that says nothing for so long
+    #[arg(long, value_name = "SECONDS")]
+    aging: Option<u32>,
+    /// Broadcast, multicast and unknown frames a second flooded for each switch port
+    #[arg(long, value_name = "FRAMES|off", value_parser = values::storm)]
+    storm: Option<u32>,
 }
 
 impl Create {
@@ -169,6 +180,8 @@ pub async fn run(verb: Network, ctx: &Context) -> Outcome {
         Network::Set(set) => {
             let request = NetworkSet {
                 gateways: set.gateways,
+                aging_s: set.aging,
+                storm: set.storm,
             };
             ctx.client.network_set(&set.name, &request).await?;
         }

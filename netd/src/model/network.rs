@@ -45,8 +45,8 @@ pub fn build(
         check_range(&subnets, range)?;
     }
     let mtu = mtu(request.mtu, context.mtu, &subnets)?;
-    let aging = limited("aging time", request.aging_s.unwrap_or(AGING), 1, 1_000_000)?;
-    let storm = limited("storm limit", request.storm.unwrap_or(STORM), 0, 1_000_000)?;
+    let aging = aging(request.aging_s.unwrap_or(AGING))?;
+    let storm = storm(request.storm.unwrap_or(STORM))?;
     Ok(Network {
         number: 0,
         name: request.name.clone(),
@@ -163,6 +163,16 @@ fn mtu(wanted: Option<u32>, default: u32, subnets: &[IpNet]) -> Result<u32, Mode
         value: mtu.to_string(),
         why,
     })
+}
+
+/// An aging time that can be, in seconds.
+pub(super) fn aging(seconds: u32) -> Result<u32, ModelError> {
+    limited("aging time", seconds, 1, 1_000_000)
+}
+
+/// A storm limit that can be, in frames a second; 0: none.
+pub(super) fn storm(frames: u32) -> Result<u32, ModelError> {
+    limited("storm limit", frames, 0, 1_000_000)
 }
 
 fn limited(what: &'static str, n: u32, least: u32, most: u32) -> Result<u32, ModelError> {

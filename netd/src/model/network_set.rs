@@ -1,10 +1,12 @@
-//! From a change that is asked for to the records it makes: a network in use gets a gateway.
+//! From a change that is asked for to the records it makes: a network in use gets a gateway, or other
+//! limits.
 
 use std::net::IpAddr;
 
 use netd_api::NetworkSet;
 use netd_common::addr::Mac;
 
+use super::network::{aging, storm};
 use super::records::Network;
 use super::subnet::{self, Occupied};
 use super::{Change, Desired, ModelError, Object, ipam};
@@ -26,6 +28,8 @@ pub fn change(
             changed.gateways.push(*gateway);
         }
     }
+    changed.aging = aging(request.aging_s.unwrap_or(network.aging))?;
+    changed.storm = storm(request.storm.unwrap_or(network.storm))?;
     if changed == *network {
         return Ok(Change::default());
     }
@@ -38,7 +42,7 @@ pub fn change(
     for endpoint in desired.endpoints_of(network.number) {
         let mut endpoint = endpoint.clone();
         // As at attach: an internal network leads nowhere.
-        if !changed.internal {
+        if !changed.internal && changed.gateways != network.gateways {
             endpoint.gateways.clone_from(&changed.gateways);
             put.push(Object::Endpoint(endpoint));
         }
@@ -104,7 +108,11 @@ mod tests {
             what: "the node's address".into(),
         }];
         let gateways = gateways.iter().map(|g| g.parse().unwrap()).collect();
-        change(d, &node, MAC, "seg", &NetworkSet { gateways })
+        let request = NetworkSet {
+            gateways,
+            ..NetworkSet::default()
+        };
+        change(d, &node, MAC, "seg", &request)
     }
 
     #[test]
@@ -121,6 +129,26 @@ mod tests {
         d.apply(&ask(&d, &["10.1.0.1"]).unwrap());
         d.apply(&ask(&d, &["fd01::1"]).unwrap());
         assert_eq!(d.networks[&seg].gateways, wanted);
+    }
+
+    #[test]
+    fn limits_change_and_leave_the_rest_alone() {
+        let (mut d, seg) = without_gateway();
+        let before = d.clone();
+        let set = |aging_s, storm| NetworkSet {
+            aging_s,
+            storm,
+            ..NetworkSet::default()
+        };
+        let ask = |d: &Desired, set| change(d, &[], MAC, "seg", &set);
+        d.apply(&ask(&d, set(Some(10), None)).unwrap());
+        d.apply(&ask(&d, set(None, Some(0))).unwrap());
+        assert_eq!((d.networks[&seg].aging, d.networks[&seg].storm), (10, 0));
+        assert_eq!(d.endpoints, before.endpoints);
+        assert_eq!(ask(&d, set(Some(10), Some(0))).unwrap(), Change::default());
+        for bad in [set(Some(0), None), set(None, Some(1_000_001))] {
+            assert!(ask(&d, bad).unwrap_err().to_string().contains("refused"));
+        }
     }
 
     #[test]

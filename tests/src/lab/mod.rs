@@ -8,6 +8,7 @@ mod cgroup;
 pub mod cleanup;
 pub mod foreign;
 pub mod frames;
+pub mod guests;
 pub mod host;
 pub mod names;
 pub mod netns;

@@ -33,6 +33,11 @@ const CASES: &str = "\
 1 network create db --subnet 10.1.0.0/24 --ip-range 10.2.0.0/28 -- 10.2.0.0/28
 1 network create db --mtu 10 -- 10
 1 network create db --mtu 100000 -- 100000
+1 network create db --aging 0 -- 0 aging
+2 network create db --aging soon -- soon
+1 network create db --storm 1000001 -- 1000001 storm
+2 network create db --storm 0 -- 0 off
+1 network set web --aging 0 -- 0 aging
 2 network create db --kind macvlan -- macvlan
 1 publish a 8080:81 -- 8080 a
 1 publish a 7070:80 -- 7070
@@ -54,6 +59,9 @@ const CASES: &str = "\
 2 attach FREE --network web --name n --ip ten -- ten
 1 attach FREE --network web --name n --mac 01:00:5e:00:00:01 -- 01:00:5e:00:00:01
 1 attach FREE --network web --name n --mac zz -- zz
+2 attach FREE --network web --name n --macs 0 -- 0 any
+2 attach FREE --network web --name n --macs 8193 -- 8193 8192
+2 attach FREE --network web --name n --macs all -- all any
 1 attach FREE --network web --name n --ifname sixteen-letters0 -- sixteen-letters0 15
 1 attach FREE --network web --name n --ifname lo -- lo
 1 attach FREE --network web --name n --publish 8080:80 -- 8080 a
