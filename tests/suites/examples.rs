@@ -188,6 +188,9 @@ fn port_80_is_published() -> Result<()> {
         &["box-web", &v4, "hello [2001:0db8:"],
     )?;
     assert_eq!(shown.matches("hello ").count(), 2, "{shown}");
+    // Without a client elsewhere the node itself asks; the server sees its address on the network.
+    let shown = works(&lab, "06-publish-port-80.sh", &[], &["hello 10.76.0.1\n"])?;
+    assert_eq!(shown.matches("hello ").count(), 2, "{shown}");
     Ok(())
 }
 

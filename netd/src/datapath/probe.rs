@@ -30,6 +30,8 @@ pub struct Loaded {
     pub programs: usize,
     /// Whether they were compiled (JIT); else they are interpreted.
     pub compiled: bool,
+    /// Why a program of the socket hooks was not taken; none: all were.
+    pub sockets: Option<String>,
 }
 
 #[expect(
@@ -144,12 +146,18 @@ pub fn load() -> Tried<Result<Loaded, String>> {
         Ok(ebpf) => ebpf,
         Err(e) => return Ok(Err(chain(&e))),
     };
-    let (mut programs, mut compiled) = (0, true);
+    let (mut programs, mut compiled, mut sockets) = (0, true, None);
     for (name, program) in ebpf.programs_mut() {
         let taken = match program {
             Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
             Program::Xdp(p) => p.load().and_then(|()| p.info()),
-            // What sits on sockets is optional, and has a check of its own.
+            // The daemon does without these.
+            Program::CgroupSockAddr(p) => {
+                if let Err(e) = p.load() {
+                    sockets = Some(refused(name)(e).to_string());
+                }
+                continue;
+            }
             _ => continue,
         };
         match taken {
@@ -160,7 +168,11 @@ pub fn load() -> Tried<Result<Loaded, String>> {
             Err(e) => return Ok(Err(refused(name)(e).to_string())),
         }
     }
-    Ok(Ok(Loaded { programs, compiled }))
+    Ok(Ok(Loaded {
+        programs,
+        compiled,
+        sockets,
+    }))
 }
 
 /// Whether a hash map can be read in batches: flows are listed and collected so.

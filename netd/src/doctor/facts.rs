@@ -10,7 +10,7 @@ use super::managers::{self, Manager};
 use crate::config::Settings;
 use crate::datapath::probe::{self, Each, Loaded, Tried};
 use crate::net::events::is_made_name;
-use crate::net::{self, Netlink, hooked, link, route, scratch, sysctl};
+use crate::net::{self, Netlink, hooked, link, route, scratch, sysctl, xdp_features};
 
 /// Capabilities the daemon uses, by their numbers (linux/capability.h).
 const CAPABILITIES: [(&str, u32); 3] = [
@@ -39,6 +39,8 @@ pub struct Uplink {
     pub v6: bool,
     /// A veth: native XDP would take its other end's offloads.
     pub veth: bool,
+    /// Its driver can run XDP itself; none: the kernel does not tell.
+    pub native: Option<bool>,
     /// `rp_filter` that counts: the larger of its own and `all`.
     pub rp_filter: i64,
     /// TC programs of others.
@@ -71,6 +73,7 @@ pub struct Daemon {
 
 /// All of it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Facts {
     /// Kernel release and machine.
     pub kernel: String,
@@ -105,6 +108,8 @@ pub struct Facts {
     /// The cgroup the socket hooks would sit on, and whether it is one of cgroup2; none: cgroup2 is not
     /// mounted.
     pub cgroup: Option<(PathBuf, bool)>,
+    /// Whether that cgroup was asked for.
+    pub cgroup_asked: bool,
     /// The kernel has IPv6, and it is not switched off for all devices.
     pub ipv6: bool,
     /// Forwarding of IPv4 and IPv6.
@@ -152,6 +157,7 @@ pub fn gather(settings: &Settings, daemon: Result<Daemon, String>) -> Facts {
         bpffs: bpffs(&settings.bpf_dir),
         bpf_dir: settings.bpf_dir.clone(),
         cgroup: cgroup(settings.cgroup.as_deref()),
+        cgroup_asked: settings.cgroup.is_some(),
         ipv6: ipv6(),
         forwarding: (on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding")),
         files: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
@@ -264,6 +270,7 @@ fn uplinks(settings: &Settings, daemon: Option<&Daemon>, barred: bool) -> net::R
             v4: has(true),
             v6: has(false),
             veth: link.veth,
+            native: xdp_features::native(link.ifindex),
             rp_filter: filter("all").max(filter(&name)),
             name,
             ..Uplink::default()

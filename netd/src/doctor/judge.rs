@@ -1,8 +1,8 @@
 //! From facts to checks: what each thing means for netd. Pure.
 
-use super::facts::{Daemon, Facts, Uplink};
+use super::facts::{Daemon, Facts};
 use super::managers::Manager;
-use super::{Check, Verdict};
+use super::{Check, Verdict, uplinks};
 use crate::datapath::probe::{Each, Tried};
 
 /// All checks, in the order of their layers: kernel, machine, configuration, daemon.
@@ -35,7 +35,7 @@ pub fn judge(f: &Facts) -> Vec<Check> {
         &f.network_manager,
         NETWORK_MANAGER,
     ));
-    uplinks(f, &mut all);
+    uplinks::judge(f, &mut all);
     daemon(f, &mut all);
     all
 }
@@ -56,24 +56,24 @@ fn check(name: &str, result: Verdict, found: impl Into<String>, texts: (&str, &s
     }
 }
 
-fn ok(name: &str, found: &str) -> Check {
+pub(super) fn ok(name: &str, found: &str) -> Check {
     check(name, Verdict::Ok, found, ("", ""))
 }
 
-fn note(name: &str, found: impl Into<String>, cost: &str, remedy: &str) -> Check {
+pub(super) fn note(name: &str, found: impl Into<String>, cost: &str, remedy: &str) -> Check {
     check(name, Verdict::Note, found, (cost, remedy))
 }
 
-fn missing(name: &str, found: impl Into<String>, cost: &str, remedy: &str) -> Check {
+pub(super) fn missing(name: &str, found: impl Into<String>, cost: &str, remedy: &str) -> Check {
     check(name, Verdict::Missing, found, (cost, remedy))
 }
 
 /// Something that could not be tried is no fault of the machine.
-fn unseen(name: &str, why: &str) -> Check {
+pub(super) fn unseen(name: &str, why: &str) -> Check {
     note(name, format!("not seen: {why}"), "", "run this as root")
 }
 
-const NOTHING_RUNS: &str = "the daemon cannot start";
+pub(super) const NOTHING_RUNS: &str = "the daemon cannot start";
 
 fn rights(f: &Facts) -> Check {
     match (f.root, f.lacking.is_empty()) {
@@ -186,25 +186,36 @@ const NODES_OWN: &str =
 
 fn sockets(f: &Facts) -> Check {
     let name = "socket hooks";
-    match &f.sockets {
-        Err(why) => unseen(name, why),
-        Ok(all) if all.iter().all(|e| e.1) => ok(
+    let tried = match &f.sockets {
+        Err(why) => return unseen(name, why),
+        Ok(tried) => tried,
+    };
+    let refused = match &f.load {
+        Ok(Ok(loaded)) => loaded.sockets.clone(),
+        _ => None,
+    };
+    if tried.iter().all(|e| e.1) && refused.is_none() {
+        return ok(
             name,
-            "can be had: connect, sendmsg, recvmsg, getpeername, bind",
-        ),
-        Ok(all) => note(
-            name,
-            format!("without {}", without(all)),
-            NODES_OWN,
-            "take Linux 5.18 or later with CONFIG_CGROUP_BPF",
-        ),
+            "can be had, for mapped addresses too; sockets bound to 127.0.0.1 or ::1 first are refused",
+        );
     }
+    let found = refused.unwrap_or_else(|| format!("without {}", without(tried)));
+    let remedy = "take Linux 5.18 or later with CONFIG_CGROUP_BPF";
+    note(name, found, NODES_OWN, remedy)
 }
 
 fn cgroup(f: &Facts) -> Check {
     let name = "cgroup2";
     match &f.cgroup {
         Some((path, true)) => ok(name, &path.display().to_string()),
+        // The daemon takes it for a mistake.
+        Some((path, false)) if f.cgroup_asked => missing(
+            name,
+            format!("{} is no cgroup2", path.display()),
+            NOTHING_RUNS,
+            "give --cgroup a directory of the cgroup2 file system",
+        ),
         Some((path, false)) => note(
             name,
             format!("{} is no cgroup2", path.display()),
@@ -295,112 +306,6 @@ fn manager(name: &str, found: &Manager, remedy: &str) -> Check {
     }
 }
 
-fn uplinks(f: &Facts, all: &mut Vec<Check>) {
-    let found = match &f.uplinks {
-        Err(why) => return all.push(unseen("uplinks", why)),
-        Ok(found) => found,
-    };
-    if found.is_empty() {
-        all.push(note(
-            "uplinks",
-            "none: the node has no default route",
-            "networks have no outside",
-            "add a default route, or give --uplink",
-        ));
-    }
-    for u in found {
-        uplink(u, found.len(), all);
-    }
-    mtus(f, found, all);
-}
-
-fn uplink(u: &Uplink, count: usize, all: &mut Vec<Check>) {
-    let name = format!("uplink {}", u.name);
-    if !u.there {
-        return all.push(missing(
-            &name,
-            "there is no such device",
-            NOTHING_RUNS,
-            "name another one with --uplink, or make it first",
-        ));
-    }
-    let lacks = match (u.v4, u.v6) {
-        (true, true) => None,
-        (true, false) => Some("IPv6"),
-        (false, true) => Some("IPv4"),
-        (false, false) => Some("IPv4 or IPv6"),
-    };
-    all.push(match lacks {
-        None => ok(&name, &format!("IPv4 and IPv6, MTU {}", u.mtu)),
-        Some(family) => note(
-            &name,
-            format!("no {family} address, MTU {}", u.mtu),
-            &format!("no {family} from networks to the outside"),
-            "give it an address of the family, where that is wanted",
-        ),
-    });
-    if let Some(why) = &u.hidden {
-        all.push(unseen(&format!("hooks of {}", u.name), why));
-        return;
-    }
-    let hooks = format!("hooks of {}", u.name);
-    if u.foreign_xdp.is_empty() && u.foreign_tc.is_empty() {
-        all.push(ok(&hooks, "no programs of others"));
-    }
-    if !u.foreign_tc.is_empty() {
-        all.push(note(
-            &hooks,
-            format!("foreign: {}", u.foreign_tc.join(", ")),
-            "they see what netd leaves to the node, after netd; by clsact the lower priority is first",
-            "nothing, as long as they do not end the chain before netd",
-        ));
-    }
-    if !u.foreign_xdp.is_empty() {
-        all.push(note(
-            &format!("XDP of {}", u.name),
-            format!("foreign: {}", u.foreign_xdp.join(", ")),
-            "netd's cannot be hooked: the deny list has no effect, and the uplink may be refused",
-            "take it off, or run the daemon with --xdp off",
-        ));
-    } else if u.veth {
-        all.push(ok(
-            &format!("XDP of {}", u.name),
-            "generic: native on a veth takes its other end's offloads",
-        ));
-    }
-    let filter = format!("rp_filter of {}", u.name);
-    all.push(match u.rp_filter {
-        0 => ok(&filter, "off"),
-        2 => ok(&filter, "loose"),
-        _ if count < 2 => ok(&filter, "strict"),
-        _ => note(
-            &filter,
-            "strict, and there are several uplinks",
-            "what comes in by another uplink than its answer leaves by is dropped by the kernel",
-            &format!("sysctl net.ipv4.conf.{}.rp_filter=2", u.name),
-        ),
-    });
-}
-
-fn mtus(f: &Facts, uplinks: &[Uplink], all: &mut Vec<Check>) {
-    let least = uplinks.iter().filter(|u| u.there).map(|u| u.mtu).min();
-    let (Some(least), Ok(daemon)) = (least, &f.daemon) else {
-        return;
-    };
-    for n in daemon
-        .networks
-        .iter()
-        .filter(|n| n.outside && n.mtu > least)
-    {
-        all.push(note(
-            &format!("MTU of network {}", n.name),
-            format!("{}, an uplink has {least}", n.mtu),
-            "larger packets to the outside are dropped",
-            &format!("make the network with --mtu {least}"),
-        ));
-    }
-}
-
 fn daemon(f: &Facts, all: &mut Vec<Check>) {
     let Daemon { status, .. } = match &f.daemon {
         Err(why) => {
@@ -431,6 +336,9 @@ fn daemon(f: &Facts, all: &mut Vec<Check>) {
             "start the daemon again: traffic goes on meanwhile",
         )
     });
+    if let Some(cgroup) = &status.cgroup {
+        all.push(ok("sockets of the node", &format!("hooked on {cgroup}")));
+    }
     for u in status.uplinks.iter().filter(|u| u.xdp == "off") {
         all.push(note(
             &format!("XDP of {}", u.device),

@@ -2,7 +2,7 @@
 
 use netd_api::{Status, UplinkStatus};
 
-use super::super::facts::Network;
+use super::super::facts::{Network, Uplink};
 use super::*;
 use crate::datapath::probe::Loaded;
 
@@ -24,6 +24,7 @@ fn healthy() -> Facts {
         load: Ok(Ok(Loaded {
             programs: 6,
             compiled: true,
+            sockets: None,
         })),
         programs: Ok(vec![("sched_cls", true), ("xdp", true)]),
         helpers: Ok(vec![("loop", true)]),
@@ -37,6 +38,7 @@ fn healthy() -> Facts {
         bpffs: Some("/sys/fs/bpf".into()),
         bpf_dir: "/sys/fs/bpf/netd".into(),
         cgroup: Some(("/sys/fs/cgroup".into(), true)),
+        cgroup_asked: false,
         ipv6: true,
         forwarding: (false, true),
         files: 1_048_576,
@@ -116,6 +118,7 @@ fn what_could_be_better_is_a_note_with_its_cost() {
             f.load = Ok(Ok(Loaded {
                 programs: 6,
                 compiled: false,
+                sockets: None,
             }));
         }),
         ("TCX", |f| f.tcx = Ok(false)),
@@ -145,6 +148,43 @@ fn what_could_be_better_is_a_note_with_its_cost() {
         assert_eq!((found.check.as_str(), found.result), (name, Verdict::Note));
         assert!(found.cost.is_some() && found.remedy.is_some(), "{name}");
     }
+}
+
+#[test]
+fn a_cgroup_that_was_asked_for_must_be_one() {
+    let found = one(|f| {
+        f.cgroup = Some(("/x".into(), false));
+        f.cgroup_asked = true;
+    });
+    assert_eq!(
+        (found.check.as_str(), found.result),
+        ("cgroup2", Verdict::Missing)
+    );
+}
+
+#[test]
+fn a_refused_program_of_the_socket_hooks_is_told_in_the_kernels_words() {
+    let found = one(|f| {
+        f.load.as_mut().unwrap().as_mut().unwrap().sockets = Some("no such helper".into());
+    });
+    assert_eq!(found.check, "socket hooks");
+    assert_eq!(
+        (found.result, found.found.as_str()),
+        (Verdict::Note, "no such helper")
+    );
+}
+
+#[test]
+fn a_driver_without_native_xdp_costs() {
+    let native = |native| move |f: &mut Facts| f.uplinks.as_mut().unwrap()[0].native = native;
+    assert_eq!(after(native(Some(true))), []);
+    assert_eq!(after(native(None)), []);
+    assert_eq!(one(native(Some(false))).check, "XDP of up0");
+    let veth = after(|f| {
+        let up = &mut f.uplinks.as_mut().unwrap()[0];
+        (up.veth, up.native) = (true, Some(false));
+    });
+    assert_eq!(veth, []);
 }
 
 #[test]

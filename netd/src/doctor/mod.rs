@@ -5,11 +5,12 @@
 //! |---|---|
 //! | [`facts`] | looking at the machine: values, no opinions |
 //! | [`managers`] | what networkd and NetworkManager would do to netd's devices |
-//! | [`judge`] | from facts to checks: pure |
+//! | [`judge`], `uplinks` | from facts to checks: pure |
 
 pub mod facts;
 pub mod judge;
 pub mod managers;
+mod uplinks;
 
 use serde::Serialize;
 

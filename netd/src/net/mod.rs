@@ -18,6 +18,7 @@ pub mod scratch;
 pub mod survey;
 pub mod sysctl;
 pub mod veth;
+pub mod xdp_features;
 
 pub use netlink::{Netlink, Request};
 pub use netns::NetnsFile;
