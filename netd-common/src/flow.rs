@@ -1,7 +1,9 @@
 //! The life of a flow: what TCP has said, how long silence may last, when it is over.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::addr::Addr;
-use crate::maps::Flow;
+use crate::maps::{Dir, Flow};
 use crate::tuple::proto;
 use crate::wire::tcp_flag;
 
@@ -96,8 +98,15 @@ pub const fn tcp_state(original: u8, reply: u8) -> State {
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
 
-/// How long a flow may be silent before it ends, in nanoseconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// An entry whose other half is missing may just be in the making; after this long it is not.
+pub const HALF_MADE: u64 = 5 * SECOND;
+
+/// How long the data path waits before it looks for flows that are over once more.
+pub const SWEEP_EVERY: u64 = SECOND;
+
+/// How long a flow may be silent before it ends, in nanoseconds. In a map: [`crate::maps::Limits`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Timeouts {
     /// TCP before the handshake is over (RFC 5382 REQ-5: transitory, 4 minutes at least).
     pub tcp_transitory: u64,
@@ -135,6 +144,49 @@ impl Timeouts {
             State::New | State::Replied => self.echo,
         }
     }
+
+    /// The shortest time-out of a protocol: a flow of which one entry is younger is not over.
+    pub const fn shortest(&self, protocol: u8) -> u64 {
+        match protocol {
+            proto::TCP => {
+                let (open, shut) = (
+                    min(self.tcp_established, self.tcp_transitory),
+                    min(self.tcp_closing, self.tcp_closed),
+                );
+                min(open, shut)
+            }
+            proto::UDP => self.udp,
+            _ => self.echo,
+        }
+    }
+}
+
+const fn min(a: u64, b: u64) -> u64 {
+    if a < b { a } else { b }
+}
+
+/// Whether the two entries are the halves of one flow: both keys lead to each other in the table, so
+/// what is left to tell is that they began together.
+#[inline(always)]
+pub const fn is_pair<A: Addr>(original: &Flow<A>, reply: &Flow<A>) -> bool {
+    original.created == reply.created
+        && original.dir == Dir::Original.code()
+        && reply.dir == Dir::Reply.code()
+}
+
+/// Whether an entry without its other half will never get one.
+#[inline(always)]
+pub const fn is_left_over<A: Addr>(half: &Flow<A>, now: u64) -> bool {
+    now.saturating_sub(half.created) > HALF_MADE
+}
+
+/// How many flows an endpoint is counted with, and how many it has: `counted` before and after the table
+/// was read, `found` in it. Counts are kept by the programs alone; should they ever differ from the
+/// table while nothing moves, and differ `again` as they did when it was last read, the table is right.
+pub fn recount(counted: (u64, u64), found: u64, again: Option<(u64, u64)>) -> Option<u64> {
+    let (before, after) = counted;
+    let still = before == after && again == Some((before, found));
+    (still && found != before).then_some(found)
 }
 
 /// What both entries of a flow say together.
@@ -149,6 +201,7 @@ pub struct Life {
 }
 
 /// Judges a flow at `now` (`CLOCK_MONOTONIC`, ns) by its original and its reply entry.
+#[inline(always)]
 pub fn life<A: Addr>(original: &Flow<A>, reply: &Flow<A>, now: u64, timeouts: &Timeouts) -> Life {
     let protocol = original.to.proto;
     let state = if protocol == proto::TCP {
@@ -261,6 +314,64 @@ mod tests {
         assert!(t.udp >= 300 * SECOND && t.echo >= 60 * SECOND);
         assert_eq!(t.tcp_closed, 10 * SECOND, "late segments still find it");
         assert_eq!(SECOND, 1_000_000_000);
+    }
+
+    #[test]
+    fn the_shortest_time_out_is_of_the_protocol() {
+        let t = Timeouts {
+            tcp_transitory: 12,
+            tcp_established: 13,
+            tcp_closing: 14,
+            tcp_closed: 15,
+            udp: 5,
+            echo: 6,
+        };
+        assert_eq!((t.shortest(17), t.shortest(1), t.shortest(58)), (5, 6, 6));
+        assert_eq!(t.shortest(6), 12);
+        let fields: [fn(&mut Timeouts) -> &mut u64; 4] = [
+            |t| &mut t.tcp_transitory,
+            |t| &mut t.tcp_established,
+            |t| &mut t.tcp_closing,
+            |t| &mut t.tcp_closed,
+        ];
+        for field in fields {
+            let mut t = t;
+            *field(&mut t) = 7;
+            assert_eq!(t.shortest(6), 7);
+        }
+    }
+
+    #[test]
+    fn halves_are_a_pair_when_they_began_together_and_face_each_other() {
+        let half = |created, dir: Dir| {
+            let mut f = flow(17, 0, 0, 0);
+            (f.created, f.dir) = (created, dir.code());
+            f
+        };
+        let (o, r) = (half(9, Dir::Original), half(9, Dir::Reply));
+        assert!(is_pair(&o, &r));
+        assert!(!is_pair(&r, &o) && !is_pair(&o, &o) && !is_pair(&r, &r));
+        assert!(!is_pair(&o, &half(8, Dir::Reply)));
+    }
+
+    #[test]
+    fn a_half_is_left_over_when_nobody_can_still_be_making_it() {
+        let mut half = flow(17, 0, 0, 0);
+        half.created = 100;
+        assert!(!is_left_over(&half, 100) && !is_left_over(&half, 100 + 5 * SECOND));
+        assert!(is_left_over(&half, 101 + 5 * SECOND));
+        assert!(!is_left_over(&half, 0), "a clock read on another CPU");
+    }
+
+    #[test]
+    fn a_count_is_put_right_when_it_was_wrong_twice_and_nothing_moved() {
+        assert_eq!(recount((5, 5), 3, Some((5, 3))), Some(3));
+        assert_eq!(recount((3, 3), 5, Some((3, 5))), Some(5));
+        assert_eq!(recount((5, 5), 3, None), None, "seen once");
+        assert_eq!(recount((5, 5), 3, Some((5, 4))), None, "something moved");
+        assert_eq!(recount((5, 5), 3, Some((4, 3))), None, "something moved");
+        assert_eq!(recount((5, 6), 3, Some((5, 3))), None, "it moves");
+        assert_eq!(recount((5, 5), 5, Some((5, 5))), None, "it is right");
     }
 
     fn flow(protocol: u8, last_seen: u64, packets: u64, seen: u8) -> Flow<V4> {

@@ -123,6 +123,8 @@ codes! {
         ReservedGroup = 38, "reserved_group";
         /// More broadcast, multicast and unknown frames than the switch port may have flooded.
         Storm = 39, "storm";
+        /// Its endpoint has as many flows as it may.
+        FlowLimit = 40, "flow_limit";
     }
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 };
 use netd_common::addr::{Be16, Mac};
 use netd_common::flow::{State, begins, note, tcp_state};
-use netd_common::maps::{Dir, Flow, FlowKind, Uplink, flow_flags};
+use netd_common::maps::{Dir, Flow, FlowKind, Uplink, flow_flags, payer};
 use netd_common::nat::{PortRange, TRIES, candidate};
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
@@ -16,8 +16,8 @@ use netd_common::wire::{L4, Packet, Window};
 
 use crate::family::Net;
 use crate::skb::Skb;
-use crate::sockets;
 use crate::work::{self, Work};
+use crate::{limits, sockets};
 
 /// `-EEXIST` as the map helpers return it.
 const EEXIST: i32 = -17;
@@ -181,6 +181,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
         key,
         ..
     } = work::get::<A>()?;
+    limits::may_begin(payer(wish.leg.endpoint, wish.client))?;
     // SAFETY: plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
     let outward = wish.outward();
@@ -224,7 +225,10 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
         flow.seen = note(0, flags);
     }
     match A::flows().insert(&p.tuple, &*flow, BPF_NOEXIST) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            limits::began(payer(wish.leg.endpoint, wish.client));
+            Ok(())
+        }
         Err(rc) => {
             // Both or none. EEXIST: another CPU has made this very flow a moment ago; its packet won.
             let _ = A::flows().remove(&*key);
@@ -324,6 +328,10 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     };
     to.sport = Be16::new(candidate(wish.to.sport.get(), n, *random, wish.ports));
     *key = to.reverse();
+    // Most ports of a search are another flow's: one look-up tells, before the others are made.
+    if n > 0 && A::flows().get_ptr(&*key).is_some() {
+        return 0;
+    }
     // A client's port is no port of the node; the node's own flow holds its own first choice.
     let own = matches!(wish.kind, FlowKind::Node) && n == 0;
     if !matches!(wish.kind, FlowKind::Publish) && sockets::held(skb, packet.l4, key, own) {

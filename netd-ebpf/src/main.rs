@@ -18,12 +18,14 @@
 
 mod atomic;
 mod call;
+mod ending;
 mod endpoint;
 mod family;
 mod fib;
 mod flows;
 mod gateway;
 mod learn;
+mod limits;
 mod maps;
 mod meter;
 mod neighbour;
@@ -97,6 +99,12 @@ pub fn netd_up_out(ctx: TcContext) -> i32 {
     let verdict = uplink::out(skb);
     say(&ctx, Hook::UpOut, verdict.dropped());
     finish(Hook::UpOut, skb.len(), verdict)
+}
+
+/// Hooked nowhere: the daemon runs it on a list of flows that are to end. Answers how many ended.
+#[classifier]
+pub fn netd_flow_end(ctx: TcContext) -> i32 {
+    ending::list(Skb::new(ctx.skb.skb))
 }
 
 /// XDP on an uplink.

@@ -4,7 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Meter, Node, Port,
+    Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Meter, Node, Port,
     Publish, PublishKey, SegmentKey, Source, Stat, Target, Uplink, size,
 };
 use netd_common::reason::STATS_LEN;
@@ -38,6 +38,10 @@ pub static FLOW4: HashMap<Tuple<V4>, Flow<V4>> = HashMap::with_max_entries(size:
 #[map]
 pub static FLOW6: HashMap<Tuple<V6>, Flow<V6>> = HashMap::with_max_entries(size::FLOW, 0);
 #[map]
+pub static USAGE: HashMap<u32, u64> = HashMap::with_max_entries(size::USAGE, NO_PREALLOC);
+#[map]
+pub static LIMITS: Array<Limits> = Array::with_max_entries(1, 0);
+#[map]
 pub static PUBLISH: HashMap<PublishKey, Publish> =
     HashMap::with_max_entries(size::PUBLISH, NO_PREALLOC);
 #[map]
@@ -63,3 +67,7 @@ pub static HELD: Array<Held> = Array::with_max_entries(size::HELD, 0);
 pub static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
+
+/// When the data path itself last looked for flows that are over, `bpf_ktime_get_ns`.
+#[map]
+pub static SWEPT: Array<u64> = Array::with_max_entries(1, 0);

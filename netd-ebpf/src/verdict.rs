@@ -4,6 +4,7 @@ use aya_ebpf::bindings::TC_ACT_SHOT;
 use netd_common::maps::Stat;
 use netd_common::reason::{DropReason, Hook};
 
+use crate::ending;
 use crate::maps::STATS;
 
 /// Mark on packets that netd's programs send out of a device, for the program on that device's
@@ -66,6 +67,18 @@ const NEXT: i32 = -1;
 #[inline(always)]
 pub fn finish(hook: Hook, bytes: usize, verdict: Verdict) -> i32 {
     let low = verdict.0 as u32;
+    if matches!(hook, Hook::EpOut | Hook::UpIn | Hook::UpOut) {
+        // Here, where every way through a program ends: below the search for a port it would be one more
+        // thing on its stack, and on each of the ways there.
+        let no_room = [
+            DropReason::FlowTableFull,
+            DropReason::FlowLimit,
+            DropReason::NoPortFree,
+        ];
+        if no_room.iter().any(|r| verdict.0 == *r as u64) {
+            ending::make_room();
+        }
+    }
     let (code, action) = match verdict.0 & Verdict::KIND {
         0 => (low, TC_ACT_SHOT),
         Verdict::REDIRECT => (0, low.cast_signed()),

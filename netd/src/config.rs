@@ -1,11 +1,15 @@
 //! What the daemon is told: command-line flags over a TOML file over defaults, checked once.
 
+mod flows;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netd_common::flow::Timeouts;
 use serde::Deserialize;
 
+use self::flows::Flows;
 use crate::model::{name, publish};
 
 /// How TC programs are to be hooked.
@@ -88,12 +92,6 @@ struct PublishFile {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Flows {
-    entries: Option<u32>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 struct Masquerade {
     ports: Option<String>,
 }
@@ -137,6 +135,10 @@ pub struct Settings {
     pub xdp: XdpChoice,
     /// Entries of each flow table.
     pub flow_entries: u32,
+    /// Flows an endpoint may have; none: a share of the table.
+    pub flows_per_endpoint: Option<u32>,
+    /// How long flows live.
+    pub flow_timeouts: Timeouts,
     /// First and last outside port of masquerade.
     pub masquerade_ports: (u16, u16),
     /// Where a publish without host address is: at most one address of each family; empty: on all.
@@ -220,7 +222,9 @@ impl DaemonOptions {
             deny: file.deny.iter().map(IpNet::trunc).collect(),
             attach_mode: self.attach_mode.or(file.attach_mode).unwrap_or_default(),
             xdp: self.xdp.or(file.xdp).unwrap_or_default(),
-            flow_entries: flow_entries(file.flows.entries)?,
+            flow_entries: file.flows.entries()?,
+            flows_per_endpoint: file.flows.per_endpoint()?,
+            flow_timeouts: file.flows.timeouts()?,
             masquerade_ports: ports(file.masquerade.ports.as_deref())?,
             publish_addresses: publish_addresses(file.publish.addresses)?,
             pools: pools(&file.pools)?,
@@ -266,18 +270,6 @@ fn read(path: &Path) -> Result<File, ConfigError> {
             why,
         }
     })
-}
-
-fn flow_entries(entries: Option<u32>) -> Result<u32, ConfigError> {
-    let n = entries.unwrap_or(netd_common::maps::size::FLOW);
-    if (1_024..=16_777_216).contains(&n) {
-        return Ok(n);
-    }
-    Err(value(
-        "flows.entries",
-        &n.to_string(),
-        "it is a number from 1024 to 16777216".into(),
-    ))
 }
 
 fn ports(text: Option<&str>) -> Result<(u16, u16), ConfigError> {

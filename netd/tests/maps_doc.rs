@@ -8,7 +8,7 @@ use netd_common::maps::{name, size};
 use netd_common::reason::STATS_LEN;
 
 /// Entries of each pinned map as the programs declare them.
-const ENTRIES: [(&str, u32); 18] = [
+const ENTRIES: [(&str, u32); 20] = [
     (name::PORT, size::PORT),
     (name::FDB, size::FDB),
     (name::LEARNED, size::LEARNED),
@@ -19,6 +19,8 @@ const ENTRIES: [(&str, u32); 18] = [
     (name::SEGMENT, size::SEGMENT),
     (name::FLOW4, size::FLOW),
     (name::FLOW6, size::FLOW),
+    (name::USAGE, size::USAGE),
+    (name::LIMITS, 1),
     (name::PUBLISH, size::PUBLISH),
     (name::FROM, size::FROM),
     (name::UPLINK, size::UPLINK),

@@ -2,3 +2,7 @@
 
 #[path = "flows/ended.rs"]
 mod ended;
+#[path = "flows/limits.rs"]
+mod limits;
+#[path = "flows/many.rs"]
+mod many;

@@ -12,6 +12,8 @@ mod hygiene;
 mod isolation;
 #[path = "packet/learning.rs"]
 mod learning;
+#[path = "packet/limits.rs"]
+mod limits;
 #[path = "packet/load.rs"]
 mod load;
 #[path = "packet/masquerade.rs"]

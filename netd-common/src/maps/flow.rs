@@ -1,8 +1,11 @@
 //! The flow table: one conversation is two entries, one for each direction, that appear and
 //! vanish together.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::pod;
 use crate::addr::Mac;
+use crate::flow::Timeouts;
 use crate::tuple::Tuple;
 
 /// Why a flow is tracked.
@@ -129,3 +132,60 @@ pub struct Flow<A> {
 }
 
 pod!(Flow, 16 + 32 + 12 + 12 + 4 + 12, 40 + 32 + 12 + 12 + 4 + 12);
+
+/// The endpoint a flow is counted for: the one that began it, or that was called from outside; 0: the node.
+#[inline(always)]
+pub const fn payer(endpoint: u32, client: u32) -> u32 {
+    if client == 0 { endpoint } else { client }
+}
+
+/// The one value of `LIMITS`: how long flows live and how many there may be.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Limits {
+    /// Time-outs.
+    pub timeouts: Timeouts,
+    /// Flows of both families that an endpoint may have at a time.
+    pub per_endpoint: u64,
+}
+
+/// A flow that is to end, by the key of its original direction (or of an entry that has lost its other
+/// half) and its generation: should another flow have the key by now, that one stays.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ending<A> {
+    /// The key.
+    pub key: Tuple<A>,
+    /// [`Flow::created`].
+    pub created: u64,
+}
+
+pod!(Ending, 16 + 8, 40 + 8);
+
+/// What `netd_flow_end` is run on: a frame of [`ending::HEAD`] bytes, then [`Ending`]s.
+pub mod ending {
+    /// Bytes before the first [`super::Ending`].
+    pub const HEAD: usize = 16;
+    /// Where the family stands: 4 or 6.
+    pub const FAMILY: usize = 14;
+    /// Where the mode stands.
+    pub const MODE: usize = 15;
+    /// Mode: end it, whatever its state.
+    pub const END: u8 = 0;
+    /// Mode: end it if it is over.
+    pub const END_IF_OVER: u8 = 1;
+    /// At most so many in one frame.
+    pub const MOST: usize = 64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_began_a_flow_pays_for_it() {
+        assert_eq!(payer(7, 0), 7, "out, or called from outside");
+        assert_eq!(payer(7, 8), 8, "8 calls a published port of 7");
+        assert_eq!(payer(0, 0), 0);
+    }
+}

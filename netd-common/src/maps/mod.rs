@@ -12,7 +12,7 @@ mod socket;
 mod uplink;
 
 pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
-pub use flow::{Dir, Flow, FlowKind, flow_flags};
+pub use flow::{Dir, Ending, Flow, FlowKind, Limits, ending, flow_flags, payer};
 pub use learn::{Learned, Meter};
 pub use publish::{FromKey, Publish, PublishKey, Source};
 pub use socket::{Called, CalledKey, Held};
@@ -40,6 +40,10 @@ pub mod name {
     pub const FLOW4: &str = "FLOW4";
     /// [`Tuple`](crate::tuple::Tuple) of IPv6 -> [`Flow`](super::Flow).
     pub const FLOW6: &str = "FLOW6";
+    /// `u32` number of an endpoint -> `u64`: the flows it has.
+    pub const USAGE: &str = "USAGE";
+    /// One [`Limits`](super::Limits).
+    pub const LIMITS: &str = "LIMITS";
     /// [`PublishKey`](super::PublishKey) -> [`Publish`](super::Publish).
     pub const PUBLISH: &str = "PUBLISH";
     /// LPM: [`FromKey`](super::FromKey) -> `u32` number of the publish's network.
@@ -60,8 +64,8 @@ pub mod name {
     pub const HELD: &str = "HELD";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
-        PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, PUBLISH, FROM,
-        UPLINK, LOCAL, DENY, NODE, STATS, CALLED,
+        PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, USAGE, LIMITS,
+        PUBLISH, FROM, UPLINK, LOCAL, DENY, NODE, STATS, CALLED,
     ];
 }
 
@@ -78,7 +82,9 @@ pub mod size {
     /// Switch ports of all networks.
     pub const SEGMENT: u32 = 8_192;
     /// Entries of one family; a flow takes two.
-    pub const FLOW: u32 = 131_072;
+    pub const FLOW: u32 = 262_144;
+    /// Endpoints that have flows.
+    pub const USAGE: u32 = PORT;
     /// Published (address, protocol, port).
     pub const PUBLISH: u32 = 65_536;
     /// Source prefixes of all publishes.

@@ -13,12 +13,24 @@ pub struct EndpointDetails {
     /// The endpoint; its fields stand beside the others.
     #[serde(flatten)]
     pub endpoint: Endpoint,
+    /// Its flows.
+    pub flows: FlowUse,
     /// The node-side end; none: it is gone.
     pub node_side: Option<DeviceEnd>,
     /// Its namespace.
     pub namespace: NamespaceView,
     /// The inside; none: the namespace is gone.
     pub inside: Option<InsideView>,
+}
+
+/// How many flows an endpoint has, of both families: those it began, and those it was called by from
+/// outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowUse {
+    /// So many.
+    pub used: u64,
+    /// So many it may have at a time.
+    pub limit: u64,
 }
 
 /// One end of a veth.

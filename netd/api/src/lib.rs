@@ -31,7 +31,8 @@ mod publish;
 pub use client::{Client, ClientError};
 pub use endpoint::{Attach, Endpoint, EndpointState};
 pub use inspect::{
-    DeviceCounters, DeviceEnd, EndpointDetails, InsideView, NamespaceView, NeighbourLine, RouteLine,
+    DeviceCounters, DeviceEnd, EndpointDetails, FlowUse, InsideView, NamespaceView, NeighbourLine,
+    RouteLine,
 };
 pub use macs::{Macs, MacsError};
 pub use network::{Network, NetworkCreate, NetworkKind, NetworkSet};

@@ -73,6 +73,9 @@ impl Executor for Node {
                             .iter()
                             .any(|n| ended.endpoints.contains(n))
                 })?;
+                for endpoint in &ended.endpoints {
+                    self.datapath.flow_use_remove(*endpoint)?;
+                }
             }
             Step::Port(k, Some(v)) => self.datapath.port_set(*k, v)?,
             Step::Port(k, None) => self.datapath.port_remove(*k)?,

@@ -84,6 +84,9 @@ const fn text(reason: DropReason) -> &'static str {
         DropReason::Unpublished => {
             "from outside straight to an endpoint's address; publish the port instead"
         }
+        DropReason::FlowLimit => {
+            "the endpoint has as many flows as it may: it floods, or raise [flows] per_endpoint"
+        }
         DropReason::Reflected => {
             "it would go back where it came from; two devices may share a MAC, see `netd fdb ls`"
         }

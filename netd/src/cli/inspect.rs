@@ -22,6 +22,7 @@ pub fn page(d: &EndpointDetails) -> String {
         ("addresses", list(&e.addresses)),
         ("gateways", list(&e.gateways)),
         ("published", list(e.published.iter().map(|p| &p.spec))),
+        ("flows", format!("{} of {}", d.flows.used, d.flows.limit)),
         ("labels", labels(&e.labels)),
         ("owner", e.owner.clone()),
     ]);
@@ -186,6 +187,10 @@ mod tests {
                 published: vec![],
                 labels: Labels::default(),
                 owner: "cli".into(),
+            },
+            flows: netd_api::FlowUse {
+                used: 3,
+                limit: 100,
             },
             node_side: Some(end("nde0a1b2c3d4e5f", 7, 2)),
             namespace: NamespaceView {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::oneshot;
 
+use super::collect::Collecting;
 use super::error::{Result, ServiceError};
 use super::uplink::Uplink;
 use crate::apply::{self, Mode, Node};
@@ -36,6 +37,8 @@ pub struct Core {
     /// The cgroup the socket hooks sit on; none: the node has no cgroup2.
     pub(super) cgroup: Option<PathBuf>,
     pub(super) started: Instant,
+    /// Ends expired flows beside this thread.
+    pub(super) _collecting: Collecting,
 }
 
 type Job = Box<dyn FnOnce(&mut Core) + Send>;

@@ -26,6 +26,14 @@ impl Core {
             Ok(n) => tracing::info!("{n} flows of removed endpoints and published ports ended"),
             Err(e) => tracing::warn!("{e}"),
         }
+        let datapath = &mut self.node.datapath;
+        let forgotten = datapath.flow_users().and_then(|users| {
+            let mut gone = users.into_iter().filter(|n| gone(*n));
+            gone.try_for_each(|n| datapath.flow_use_remove(n))
+        });
+        if let Err(e) = forgotten {
+            tracing::warn!("{e}");
+        }
     }
 
     /// Flows that fit a filter.

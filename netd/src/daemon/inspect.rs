@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use netd_api::{
-    DeviceCounters, DeviceEnd, EndpointDetails, InsideView, NamespaceView, NeighbourLine, RouteLine,
+    DeviceCounters, DeviceEnd, EndpointDetails, FlowUse, InsideView, NamespaceView, NeighbourLine,
+    RouteLine,
 };
 
 use super::core::Handle;
@@ -25,17 +26,23 @@ pub async fn details(
     text: String,
     network: Option<String>,
 ) -> Result<EndpointDetails> {
-    let (shown, record) = handle
+    let (shown, record, flows) = handle
         .call(move |core| {
             let record = core.desired.endpoint(&text, network.as_deref())?.clone();
-            Ok((core.show_endpoint(&record), record))
+            let (used, limit) = core.node.datapath.flow_use(record.number)?;
+            let flows = FlowUse { used, limit };
+            Ok((core.show_endpoint(&record), record, flows))
         })
         .await?;
-    let read = tokio::task::spawn_blocking(move || look(shown, &record)).await;
+    let read = tokio::task::spawn_blocking(move || look(shown, &record, flows)).await;
     read.map_err(|e| ServiceError::node(format!("the thread that looks at it died: {e}")))?
 }
 
-fn look(endpoint: netd_api::Endpoint, record: &Endpoint) -> Result<EndpointDetails> {
+fn look(
+    endpoint: netd_api::Endpoint,
+    record: &Endpoint,
+    flows: FlowUse,
+) -> Result<EndpointDetails> {
     let here = veth::devices(&mut Netlink::open()?)?;
     let node_side = here.iter().find(|d| d.name == endpoint.device);
     let (inside, gone) = match read_inside(record) {
@@ -50,6 +57,7 @@ fn look(endpoint: netd_api::Endpoint, record: &Endpoint) -> Result<EndpointDetai
             gone,
         },
         inside: inside.map(|all| view(&all, record, node_side)),
+        flows,
         node_side: node_side.map(end),
         endpoint,
     })

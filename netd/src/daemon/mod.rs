@@ -11,12 +11,14 @@
 //! | `local` | the node's own addresses |
 //! | `observe`, `flows` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
+//! | `collect` | the thread that ends expired flows |
 //! | [`cleanup`] | removing every trace |
 
 mod announce;
 mod attach;
 pub mod bpffs;
 pub mod cleanup;
+mod collect;
 pub mod core;
 pub mod error;
 mod flows;

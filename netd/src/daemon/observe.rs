@@ -185,7 +185,7 @@ impl Core {
             networks: self.desired.networks.len() as u32,
             endpoints: self.desired.endpoints.len() as u32,
             published: self.desired.publishes.len() as u32,
-            flows: self.node.datapath.flows()?.len() as u32,
+            flows: self.node.datapath.flows_count()?,
             problems: self.list_problems(),
         })
     }

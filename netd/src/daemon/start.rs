@@ -33,6 +33,7 @@ impl Core {
         }
         let mut datapath = open_datapath(&settings)?;
         datapath.deny_set(&settings.deny)?;
+        let collecting = super::collect::spawn(datapath.collector()?)?;
         let node = Node {
             instance: settings.instance.clone(),
             netlink,
@@ -50,6 +51,7 @@ impl Core {
             leaving: Vec::new(),
             cgroup,
             started: std::time::Instant::now(),
+            _collecting: collecting,
         };
         core.actual = core.observe_node()?;
         core.drop_half_made()?;
@@ -196,6 +198,8 @@ fn open_datapath(settings: &Settings) -> anyhow::Result<Datapath> {
         netns_cookie: netns::cookie()?,
         verbose: settings.verbose,
         flow_entries: settings.flow_entries,
+        flows_per_endpoint: settings.flows_per_endpoint,
+        timeouts: settings.flow_timeouts,
     };
     Ok(Datapath::open(&options)?)
 }

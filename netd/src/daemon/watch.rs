@@ -1,5 +1,5 @@
-//! What the daemon does without being asked: it follows the node's devices, ends expired flows and
-//! passes the programs' log lines on.
+//! What the daemon does without being asked: it follows the node's devices and passes the programs' log
+//! lines on.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::net::events::{self, Changes};
 use crate::net::link;
 use crate::plan::Scope;
 
-/// How often expired flows are looked for.
+/// How often learned MACs that are old are looked for.
 const COLLECT: Duration = Duration::from_secs(2);
 /// How often everything is looked at, whatever the kernel told.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -92,16 +92,11 @@ async fn log_lines(handle: Handle, fd: RawFd) {
 }
 
 impl Core {
-    /// Ends expired flows and forgets MACs that were silent for too long.
+    /// Forgets MACs that were silent for too long.
     fn collect(&mut self) {
         match self.node.datapath.learned_collect() {
             Ok(0) => {}
             Ok(n) => tracing::debug!("{n} learned MACs forgotten"),
-            Err(e) => tracing::warn!("{e}"),
-        }
-        match self.node.datapath.flows_collect() {
-            Ok(0) => {}
-            Ok(n) => tracing::debug!("{n} flows expired"),
             Err(e) => tracing::warn!("{e}"),
         }
     }

@@ -1,21 +1,21 @@
 //! The flow table from user space: listing, ending and collecting. A flow is two entries; they are
-//! judged together by `netd_common::flow::life` and go together.
+//! judged together by `netd_common::flow::life` and go together. What is to end is found here and ended by
+//! the program `netd_flow_end`, which judges once more at that moment and keeps the endpoints' counts.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
+use aya::programs::SchedClassifier;
 use netd_common::addr::{Addr, Be16};
-use netd_common::flow::{Life, SECOND, Timeouts, life};
-use netd_common::maps::{Dir, Flow, FlowKind};
+use netd_common::flow::{Life, SECOND, Timeouts, is_left_over, is_pair, life};
+use netd_common::maps::{Dir, Ending, Flow, FlowKind, ending, name, payer};
 use netd_common::tuple::Tuple;
 
-use super::FlowRecord;
-use super::error::Result;
+use super::error::{Error, Result, chain};
 use super::table::Table;
-
-/// An entry whose other half is missing may just be in the making; after this long it is not.
-const HALF_MADE: u64 = 5 * SECOND;
+use super::{FLOW_END, FlowRecord, sys};
 
 /// `CLOCK_MONOTONIC` in ns, the clock of `bpf_ktime_get_ns`.
 pub(super) fn now() -> u64 {
@@ -28,45 +28,6 @@ pub(super) fn now() -> u64 {
 /// One family's flow table.
 pub(super) type FlowTable<A> = Table<Tuple<A>, Flow<A>>;
 
-type Entry<A> = (Tuple<A>, Flow<A>);
-
-/// Both entries of each flow, and entries without their other half.
-struct Pairs<A> {
-    whole: Vec<(Entry<A>, Entry<A>)>,
-    halves: Vec<Entry<A>>,
-}
-
-fn pairs<A: Addr + Hash>(table: &FlowTable<A>) -> Result<Pairs<A>> {
-    let mut by_key: HashMap<Tuple<A>, Flow<A>> = table.all()?.into_iter().collect();
-    let originals: Vec<Tuple<A>> = by_key
-        .iter()
-        .filter(|(_, f)| Dir::from_code(f.dir) == Dir::Original)
-        .map(|(k, _)| *k)
-        .collect();
-    let mut pairs = Pairs {
-        whole: Vec::with_capacity(originals.len()),
-        halves: Vec::new(),
-    };
-    for key in originals {
-        let Some(original) = by_key.remove(&key) else {
-            continue;
-        };
-        let reply_key = original.to.reverse();
-        match by_key.remove(&reply_key) {
-            Some(reply) if reply.created == original.created => {
-                pairs.whole.push(((key, original), (reply_key, reply)));
-            }
-            Some(other) => {
-                by_key.insert(reply_key, other);
-                pairs.halves.push((key, original));
-            }
-            None => pairs.halves.push((key, original)),
-        }
-    }
-    pairs.halves.extend(by_key);
-    Ok(pairs)
-}
-
 fn ip<A: Addr>(a: A) -> IpAddr {
     let v6 = std::net::Ipv6Addr::from(a.to_16());
     if A::IS_V4 {
@@ -76,8 +37,12 @@ fn ip<A: Addr>(a: A) -> IpAddr {
     }
 }
 
-fn record<A: Addr>(original: &Entry<A>, reply: &Entry<A>, life: Life) -> FlowRecord {
-    let ((key, o), (_, r)) = (original, reply);
+/// A flow as its original entry has it; `reply` and `life` where they are known.
+fn record<A: Addr>(
+    (key, o): (&Tuple<A>, &Flow<A>),
+    reply: Option<&Flow<A>>,
+    life: Option<Life>,
+) -> FlowRecord {
     let socket = |a: A, p: Be16| (ip(a), p.get());
     FlowRecord {
         kind: FlowKind::from_code(o.kind).unwrap_or(FlowKind::Forward),
@@ -91,11 +56,15 @@ fn record<A: Addr>(original: &Entry<A>, reply: &Entry<A>, life: Life) -> FlowRec
         nat_src: socket(o.to.src, o.to.sport),
         nat_dst: socket(o.to.dst, o.to.dport),
         original: (o.packets, o.bytes),
-        reply: (r.packets, r.bytes),
-        state: life.state.name(),
-        idle_ns: life.idle,
-        expires_ns: life.left,
+        reply: reply.map_or((0, 0), |r| (r.packets, r.bytes)),
+        state: life.map_or("", |l| l.state.name()),
+        idle_ns: life.map_or(0, |l| l.idle),
+        expires_ns: life.map_or(0, |l| l.left),
     }
+}
+
+const fn is_original<A: Addr>(flow: &Flow<A>) -> bool {
+    flow.dir == Dir::Original.code()
 }
 
 /// All flows of a family.
@@ -104,68 +73,121 @@ pub(super) fn list<A: Addr + Hash>(
     timeouts: &Timeouts,
 ) -> Result<Vec<FlowRecord>> {
     let now = now();
-    Ok(pairs(table)?
-        .whole
-        .iter()
-        .map(|(o, r)| record(o, r, life(&o.1, &r.1, now, timeouts)))
-        .collect())
+    let by_key: HashMap<Tuple<A>, Flow<A>> = table.all()?.into_iter().collect();
+    let whole = by_key.iter().filter_map(|(key, o)| {
+        let r = by_key.get(&o.to.reverse()).filter(|r| is_pair(o, r))?;
+        let life = life(o, r, now, timeouts);
+        Some(record((key, o), Some(r), Some(life)))
+    });
+    Ok(whole.collect())
 }
 
-/// Ends both entries of a flow.
-fn end<A: Addr>(table: &mut FlowTable<A>, original: Tuple<A>, reply: Tuple<A>) -> Result<()> {
-    table.remove(original)?;
-    table.remove(reply)?;
-    Ok(())
+/// How many flows of a family there are.
+pub(super) fn count<A: Addr>(table: &FlowTable<A>) -> Result<u32> {
+    let mut flows = 0;
+    table.scan(|_, flow| flows += u32::from(is_original(flow)))?;
+    Ok(flows)
 }
 
-/// Ends the flows `which` picks.
-pub(super) fn remove<A: Addr + Hash>(
-    table: &mut FlowTable<A>,
-    timeouts: &Timeouts,
+/// The program that ends flows. Handles are cheap: each thread has one.
+pub(super) struct Ender(OwnedFd);
+
+impl Ender {
+    /// From the loaded program.
+    pub fn new(program: &SchedClassifier) -> Result<Self> {
+        let wrong = |why: String| Error::Load(format!("program {FLOW_END}: {why}"));
+        let fd = program.fd().map_err(|e| wrong(chain(&e)))?;
+        let fd = fd.as_fd().try_clone_to_owned();
+        Ok(Self(fd.map_err(|e| wrong(e.to_string()))?))
+    }
+
+    /// Another handle.
+    pub fn share(&self) -> Result<Self> {
+        let fd = self.0.try_clone();
+        Ok(Self(fd.map_err(|e| Error::Load(e.to_string()))?))
+    }
+
+    /// Ends flows; says how many.
+    fn end<A: Addr>(&self, flows: &[Ending<A>], mode: u8) -> Result<u32> {
+        let mut ended = 0;
+        for some in flows.chunks(ending::MOST) {
+            let mut frame = vec![0; ending::HEAD];
+            frame[ending::FAMILY] = if A::IS_V4 { 4 } else { 6 };
+            frame[ending::MODE] = mode;
+            frame.extend_from_slice(bytemuck::cast_slice(some));
+            ended += sys::run(self.0.as_fd(), &frame).map_err(|e| Error::Map {
+                map: if A::IS_V4 { name::FLOW4 } else { name::FLOW6 },
+                op: "ending of flows",
+                why: e.to_string(),
+            })?;
+        }
+        Ok(ended)
+    }
+}
+
+/// Ends the flows `which` picks; it sees nothing of the replies: neither their counters nor a state.
+pub(super) fn remove<A: Addr>(
+    table: &FlowTable<A>,
+    ender: &Ender,
     which: &dyn Fn(&FlowRecord) -> bool,
 ) -> Result<u32> {
-    let now = now();
-    let mut ended = 0;
-    for (o, r) in pairs(table)?.whole {
-        if which(&record(&o, &r, life(&o.1, &r.1, now, timeouts))) {
-            end(table, o.0, r.0)?;
-            ended += 1;
+    let mut picked = Vec::new();
+    table.scan(|key, flow| {
+        if is_original(flow) && which(&record((key, flow), None, None)) {
+            let (key, created) = (*key, flow.created);
+            picked.push(Ending { key, created });
         }
-    }
-    Ok(ended)
+    })?;
+    ender.end(&picked, ending::END)
 }
 
-/// Ends the flows that have been silent too long: looked at once more, one by one, just before.
-pub(super) fn collect<A: Addr + Hash>(
-    table: &mut FlowTable<A>,
+/// What one walk through a table found and did.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// Entries that were there.
+    pub entries: u32,
+    /// Flows that ended.
+    pub ended: u32,
+    /// Flows by the endpoint that pays for them.
+    pub by_endpoint: HashMap<u32, u64>,
+}
+
+/// Ends the flows that have been silent too long, and with `halves` also entries that lost their other
+/// half. What looks over by one entry is judged by both, in the kernel, just before it ends.
+pub(super) fn collect<A: Addr>(
+    table: &FlowTable<A>,
+    ender: &Ender,
     timeouts: &Timeouts,
-) -> Result<u32> {
-    let found = pairs(table)?;
-    let start = now();
-    let mut ended = 0;
-    for ((key, o), (reply_key, r)) in found.whole {
-        if life(&o, &r, start, timeouts).left > 0 {
-            continue;
+    halves: bool,
+) -> Result<Walk> {
+    let now = now();
+    let mut walk = Walk::default();
+    let mut found = Vec::new();
+    let mut failed = None;
+    table.scan(|key, flow| {
+        walk.entries += 1;
+        let mine = is_original(flow);
+        if mine {
+            let payer = payer(flow.endpoint, flow.client);
+            *walk.by_endpoint.entry(payer).or_default() += 1;
         }
-        let (Some(o), Some(r)) = (table.get(key)?, table.get(reply_key)?) else {
-            continue;
-        };
-        if o.created == r.created && life(&o, &r, now(), timeouts).left == 0 {
-            end(table, key, reply_key)?;
-            ended += 1;
+        let silent = now.saturating_sub(flow.last_seen) >= timeouts.shortest(key.proto);
+        if (mine && silent) || (halves && is_left_over(flow, now)) {
+            let (key, created) = (*key, flow.created);
+            found.push(Ending { key, created });
         }
+        // A list is worked off before it grows: the whole table may be silent.
+        if found.len() == ending::MOST {
+            match ender.end(&found, ending::END_IF_OVER) {
+                Ok(ended) => walk.ended += ended,
+                Err(e) => failed = Some(e),
+            }
+            found.clear();
+        }
+    })?;
+    walk.ended += ender.end(&found, ending::END_IF_OVER)?;
+    match failed {
+        Some(e) => Err(e),
+        None => Ok(walk),
     }
-    for (key, half) in found.halves {
-        if start.saturating_sub(half.created) > HALF_MADE
-            && table
-                .get(key)?
-                .is_some_and(|now| now.created == half.created)
-            && table
-                .get(half.to.reverse())?
-                .is_none_or(|other| other.created != half.created)
-        {
-            table.remove(key)?;
-        }
-    }
-    Ok(ended)
 }

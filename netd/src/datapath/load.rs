@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bytemuck::Pod;
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Meter, Node,
-    Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink, name,
+    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Limits, Meter,
+    Node, Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink, name,
 };
 use netd_common::tuple::Tuple;
 
@@ -33,6 +33,8 @@ pub const CLASSIFIERS: [&str; 5] = [
     "netd_up_in",
     "netd_up_out",
 ];
+/// Name of the program that is hooked nowhere: it ends flows.
+pub const FLOW_END: &str = "netd_flow_end";
 /// Name of the XDP program.
 pub const XDP: &str = "netd_xdp";
 
@@ -86,7 +88,7 @@ const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) 
 }
 
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 18] = [
+pub const LAYOUTS: [(&str, u32, u32); 20] = [
     layout::<u32, Port>(name::PORT),
     layout::<FdbKey, FdbEntry>(name::FDB),
     layout::<FdbKey, Learned>(name::LEARNED),
@@ -97,6 +99,8 @@ pub const LAYOUTS: [(&str, u32, u32); 18] = [
     layout::<SegmentKey, Target>(name::SEGMENT),
     layout::<Tuple<V4>, Flow<V4>>(name::FLOW4),
     layout::<Tuple<V6>, Flow<V6>>(name::FLOW6),
+    layout::<u32, u64>(name::USAGE),
+    layout::<u32, Limits>(name::LIMITS),
     layout::<PublishKey, Publish>(name::PUBLISH),
     layout::<FromKey, u32>(name::FROM),
     layout::<u32, Uplink>(name::UPLINK),
@@ -159,7 +163,7 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::pin(path))?;
     }
 
-    for program in CLASSIFIERS {
+    for program in CLASSIFIERS.into_iter().chain([FLOW_END]) {
         classifier(&mut ebpf, program)?
             .load()
             .map_err(refused(program))?;

@@ -9,14 +9,15 @@
 //! | `cgroup` | the socket hooks |
 //! | `table` | a hash map with our types |
 //! | `held` | which ports are held |
-//! | `flows` | the flow table: list, end, collect |
 //! | `from` | who may come to a publish |
 //! | `learned` | learned MACs: list, forget, collect, count |
+//! | `flows`, `collector` | the flow table: list, end, collect |
 //! | `log` | log lines of the programs |
 //! | [`probe`] | what the kernel can, by trying |
 //! | `sys` | bpf(2) where aya has no call |
 
 mod cgroup;
+mod collector;
 mod endpoint_hooks;
 mod error;
 mod flows;
@@ -34,8 +35,9 @@ mod table;
 mod types;
 
 pub use cgroup::SOCKETS;
+pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
-pub use load::{CLASSIFIERS, LAYOUTS, XDP};
+pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
 pub use types::{AttachMode, FlowRecord, LearnedRecord, Options, XdpMode};
 
 use std::fs;
@@ -45,10 +47,9 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, MapData, PerCpuArray};
 use netd_common::addr::{V4, V6};
-use netd_common::flow::Timeouts;
 use netd_common::maps::{
-    FdbEntry, FdbKey, HostEntry, Learned, Meter, Node, Port, Publish, PublishKey, SegmentKey,
-    Source, Stat, Target, Uplink, name,
+    FdbEntry, FdbKey, HostEntry, Learned, Limits, Meter, Node, Port, Publish, PublishKey,
+    SegmentKey, Source, Stat, Target, Uplink, name,
 };
 use netd_common::reason::{DropReason, Hook};
 
@@ -56,7 +57,7 @@ use self::endpoint_hooks::EndpointHooks;
 /// Priority of netd's clsact filters: tells them from those of others.
 pub const FILTER_PRIORITY: u16 = hooks::PRIORITY;
 
-use self::flows::FlowTable;
+use self::flows::{Ender, FlowTable};
 use self::held::Held;
 use self::load::Pins;
 use self::table::{Raw, Table};
@@ -72,7 +73,9 @@ pub struct Datapath {
     mode: AttachMode,
     endpoints: EndpointHooks,
     log: Option<log::Log>,
-    timeouts: Timeouts,
+    limits: Limits,
+    ender: Ender,
+    usage: Table<u32, u64>,
     ports: Table<u32, Port>,
     fdb: Table<FdbKey, FdbEntry>,
     learned: Table<FdbKey, Learned>,
@@ -109,13 +112,31 @@ impl Datapath {
         let wrong = |e: aya::maps::MapError| Error::Load(error::chain(&e));
         let publishes = Table::take(e, name::PUBLISH)?;
         let rows: Vec<PublishKey> = publishes.all()?.iter().map(|(key, _)| *key).collect();
+        let flows4: FlowTable<V4> = Table::take(e, name::FLOW4)?;
+        let limits = Limits {
+            timeouts: options.timeouts,
+            per_endpoint: u64::from(
+                options
+                    .flows_per_endpoint
+                    .unwrap_or_else(|| Options::share_of(flows4.room())),
+            ),
+        };
+        let mut row: Array<MapData, Raw<Limits>> = e
+            .take_map(name::LIMITS)
+            .ok_or_else(|| missing(name::LIMITS))?
+            .try_into()
+            .map_err(wrong)?;
+        row.set(0, Raw(limits), 0).map_err(wrong)?;
+        let ender = Ender::new(load::classifier(e, FLOW_END)?)?;
         Ok(Self {
             log: if options.verbose {
                 Some(log::Log::new(e)?)
             } else {
                 None
             },
-            timeouts: Timeouts::DEFAULT,
+            limits,
+            ender,
+            usage: Table::take(e, name::USAGE)?,
             ports: Table::take(e, name::PORT)?,
             fdb: Table::take(e, name::FDB)?,
             learned: Table::take(e, name::LEARNED)?,
@@ -124,7 +145,7 @@ impl Datapath {
             hosts4: Table::take(e, name::HOST4)?,
             hosts6: Table::take(e, name::HOST6)?,
             segments: Table::take(e, name::SEGMENT)?,
-            flows4: Table::take(e, name::FLOW4)?,
+            flows4,
             flows6: Table::take(e, name::FLOW6)?,
             from: e
                 .take_map(name::FROM)
@@ -278,21 +299,56 @@ impl Datapath {
 
     /// All flows of both families.
     pub fn flows(&self) -> Result<Vec<FlowRecord>> {
-        let mut all = flows::list(&self.flows4, &self.timeouts)?;
-        all.extend(flows::list(&self.flows6, &self.timeouts)?);
+        let timeouts = &self.limits.timeouts;
+        let mut all = flows::list(&self.flows4, timeouts)?;
+        all.extend(flows::list(&self.flows6, timeouts)?);
         Ok(all)
     }
 
-    /// Ends the flows for which `which` is true; says how many.
-    pub fn flows_remove(&mut self, which: &dyn Fn(&FlowRecord) -> bool) -> Result<u32> {
-        Ok(flows::remove(&mut self.flows4, &self.timeouts, which)?
-            + flows::remove(&mut self.flows6, &self.timeouts, which)?)
+    /// How many flows of both families there are.
+    pub fn flows_count(&self) -> Result<u32> {
+        Ok(flows::count(&self.flows4)? + flows::count(&self.flows6)?)
     }
 
-    /// Ends expired flows; says how many. Call every few seconds.
+    /// Ends the flows for which `which` is true; says how many. It sees nothing of the replies: neither
+    /// their counters nor a state.
+    pub fn flows_remove(&mut self, which: &dyn Fn(&FlowRecord) -> bool) -> Result<u32> {
+        Ok(flows::remove(&self.flows4, &self.ender, which)?
+            + flows::remove(&self.flows6, &self.ender, which)?)
+    }
+
+    /// What ends expired flows, for a thread of its own.
+    pub fn collector(&self) -> Result<Collector> {
+        Ok(Collector {
+            flows4: self.flows4.share()?,
+            flows6: self.flows6.share()?,
+            usage: self.usage.share()?,
+            ender: self.ender.share()?,
+            timeouts: self.limits.timeouts,
+            walks: 0,
+            last: std::collections::HashMap::new(),
+        })
+    }
+
+    /// Ends expired flows and what is left of others, at once; says how many flows.
     pub fn flows_collect(&mut self) -> Result<u32> {
-        Ok(flows::collect(&mut self.flows4, &self.timeouts)?
-            + flows::collect(&mut self.flows6, &self.timeouts)?)
+        Ok(self.collector()?.collect(true)?.ended)
+    }
+
+    /// Flows an endpoint is counted with, and how many it may have.
+    pub fn flow_use(&self, endpoint: u32) -> Result<(u64, u64)> {
+        let used = self.usage.get(endpoint)?.unwrap_or(0);
+        Ok((used, self.limits.per_endpoint))
+    }
+
+    /// Forgets the counter of an endpoint that is gone with its flows.
+    pub fn flow_use_remove(&mut self, endpoint: u32) -> Result<()> {
+        self.usage.remove(endpoint).map(drop)
+    }
+
+    /// Endpoints that have a counter.
+    pub fn flow_users(&self) -> Result<Vec<u32>> {
+        Ok(self.usage.all()?.into_iter().map(|(n, _)| n).collect())
     }
 
     /// Readable when the programs have written log lines (only with `verbose`).

@@ -1,6 +1,7 @@
 //! bpf(2) itself, where aya has no call: batched map reads (`BPF_MAP_LOOKUP_BATCH` since Linux 5.6,
-//! commit cb4d03ab499d; for hash maps a batch is whole buckets), and cgroup links, whose programs aya
-//! cannot replace (`BPF_LINK_UPDATE` since Linux 5.7, commit 0c991ebc8c69).
+//! commit cb4d03ab499d; for hash maps a batch is whole buckets), cgroup links, whose programs aya cannot
+//! replace (`BPF_LINK_UPDATE` since Linux 5.7, commit 0c991ebc8c69), and running a program by a descriptor
+//! that another thread may hold (`BPF_PROG_TEST_RUN`).
 
 use std::ffi::CString;
 use std::io;
@@ -128,6 +129,12 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
 /// All entries of a hash map, in no order. Entries that come or go meanwhile may be missing or there.
 pub fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
     let mut all = Vec::new();
+    scan(map, |key: &K, value: &V| all.push((*key, *value)))?;
+    Ok(all)
+}
+
+/// The same one after the other: a large map is never in memory as a whole.
+pub fn scan<K: Pod, V: Pod>(map: BorrowedFd<'_>, mut visit: impl FnMut(&K, &V)) -> io::Result<()> {
     let mut keys = vec![K::zeroed(); CHUNK];
     let mut values = vec![V::zeroed(); CHUNK];
     let mut cursor = 0u32;
@@ -160,11 +167,52 @@ pub fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
             return Err(e);
         }
         let got = attr.count as usize;
-        all.extend(keys.iter().copied().zip(values.iter().copied()).take(got));
+        for (key, value) in keys.iter().zip(&values).take(got) {
+            visit(key, value);
+        }
         if code == Some(libc::ENOENT) {
-            return Ok(all);
+            return Ok(());
         }
         cursor = next;
         first = false;
     }
+}
+
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+
+/// `bpf_attr.test` of `<linux/bpf.h>`, as far as it is needed.
+#[repr(C)]
+#[derive(Default)]
+struct Run {
+    program: u32,
+    answer: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+}
+
+/// Runs a TC program once on a frame that goes nowhere; its answer.
+pub fn run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
+    let mut attr = Run {
+        program: program.as_raw_fd().cast_unsigned(),
+        size_in: frame.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        ..Run::default()
+    };
+    // SAFETY: `attr` is a `bpf_attr` of the size given; `data_in` has `size_in` bytes.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_TEST_RUN,
+            &raw mut attr,
+            size_of::<Run>(),
+        )
+    };
+    if rc < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(attr.answer)
 }

@@ -23,6 +23,7 @@ pub struct Table<K: Pod, V: Pod> {
     map: HashMap<MapData, Raw<K>, Raw<V>>,
     /// The same map, for bulk reads.
     fd: OwnedFd,
+    room: u32,
 }
 
 impl<K: Pod, V: Pod> Table<K, V> {
@@ -40,8 +41,14 @@ impl<K: Pod, V: Pod> Table<K, V> {
             .as_fd()
             .try_clone_to_owned()
             .map_err(|e| wrong(e.to_string()))?;
+        let room = data.info().map_err(|e| wrong(chain(&e)))?.max_entries();
         let map = HashMap::try_from(Map::HashMap(data)).map_err(|e| wrong(chain(&e)))?;
-        Ok(Self { name, map, fd })
+        Ok(Self {
+            name,
+            map,
+            fd,
+            room,
+        })
     }
 
     fn error(&self, op: &'static str, e: &MapError) -> Error {
@@ -83,6 +90,41 @@ impl<K: Pod, V: Pod> Table<K, V> {
             Err(MapError::KeyNotFound) => Ok(None),
             Err(e) => Err(self.error("look-up", &e)),
         }
+    }
+
+    /// Another handle on the same map, for another thread.
+    pub fn share(&self) -> Result<Self> {
+        let wrong = |why: String| Error::Map {
+            map: self.name,
+            op: "share",
+            why,
+        };
+        let fd = self.fd.try_clone().map_err(|e| wrong(e.to_string()))?;
+        let data = fd
+            .try_clone()
+            .map_err(|e| wrong(e.to_string()))
+            .and_then(|fd| MapData::from_fd(fd).map_err(|e| wrong(chain(&e))))?;
+        let map = HashMap::try_from(Map::HashMap(data)).map_err(|e| wrong(chain(&e)))?;
+        Ok(Self {
+            name: self.name,
+            map,
+            fd,
+            room: self.room,
+        })
+    }
+
+    /// How many entries there is room for.
+    pub const fn room(&self) -> u32 {
+        self.room
+    }
+
+    /// Shows all, one after the other.
+    pub fn scan(&self, visit: impl FnMut(&K, &V)) -> Result<()> {
+        sys::scan(self.fd.as_fd(), visit).map_err(|e| Error::Map {
+            map: self.name,
+            op: "dump",
+            why: e.to_string(),
+        })
     }
 
     /// Reads all.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use netd_common::addr::Mac;
+use netd_common::flow::Timeouts;
 use netd_common::maps::FlowKind;
 
 /// How TC programs are hooked.
@@ -50,6 +51,20 @@ pub struct Options {
     pub verbose: bool,
     /// Entries of `FLOW4` and `FLOW6`, each; a pinned map keeps its size.
     pub flow_entries: u32,
+    /// Flows an endpoint may have at a time; `None`: [`Options::share_of`].
+    pub flows_per_endpoint: Option<u32>,
+    /// How long flows live.
+    pub timeouts: Timeouts,
+}
+
+impl Options {
+    /// Flows an endpoint may have of a table of `entries`: two fifths of the flows that fit. Of the default
+    /// size that is more than 50,000, and leaves a fifth of the outside ports towards one remote socket to
+    /// the others.
+    pub const fn share_of(entries: u32) -> u32 {
+        let share = entries / 5;
+        if share == 0 { 1 } else { share }
+    }
 }
 
 /// One flow, both directions.

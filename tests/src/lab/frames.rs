@@ -42,6 +42,24 @@ pub fn udp(
     Ok(frame)
 }
 
+/// The first segment of a TCP connection.
+pub fn tcp_syn(
+    src_mac: Mac,
+    dst_mac: Mac,
+    src: (IpAddr, u16),
+    dst: (IpAddr, u16),
+) -> Result<Vec<u8>> {
+    let ethernet = PacketBuilder::ethernet2(src_mac, dst_mac);
+    let ip = match (src.0, dst.0) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => ethernet.ipv4(s.octets(), d.octets(), 64),
+        (IpAddr::V6(s), IpAddr::V6(d)) => ethernet.ipv6(s.octets(), d.octets(), 64),
+        _ => bail!("{} and {} are not of one family", src.0, dst.0),
+    };
+    let mut frame = Vec::new();
+    ip.tcp(src.1, dst.1, 1, 1024).syn().write(&mut frame, &[])?;
+    Ok(frame)
+}
+
 /// A TCP segment that begins nothing: an ACK out of the blue.
 pub fn tcp_ack(
     src_mac: Mac,

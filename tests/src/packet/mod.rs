@@ -10,7 +10,7 @@
 //! | `run` | running a program on a packet, and what came of it |
 //! | `tap` | what a device's other end receives: the copies of a flood |
 //! | `socket` | sockets of the node |
-//! | `table` | the flow table's raw entries |
+//! | `table`, `limits` | the flow table's raw entries, the counters beside it |
 //! | `learned` | raw entries of learned MACs and of what was flooded |
 //! | `drops` | the macro that declares a case which ends in a drop |
 //!
@@ -32,6 +32,7 @@ mod drops;
 mod frame;
 mod hosts;
 mod learned;
+mod limits;
 pub mod neighbour;
 mod run;
 mod socket;
@@ -45,6 +46,7 @@ pub use hosts::{
     A, B, C, DENIED, Family, GATEWAY, GATEWAY2, Host, LOOPBACK, NODE, NODE_TWO, OUTSIDE,
     OUTSIDE_TWO, PORT_MAX, PORT_MIN,
 };
+pub use limits::Ending;
 pub use run::{Action, Meta, Outcome, SENT_BY_NETD};
 pub use socket::tcp_socket;
 pub use table::{Entry, FlowTable, Half, uptime};

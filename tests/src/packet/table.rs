@@ -103,6 +103,18 @@ impl FlowTable {
         self.change(Half::Reply, &change);
     }
 
+    /// Shows the key, as bytes, and the beginning of every flow.
+    pub fn originals(&mut self, mut show: impl FnMut(&[u8], u64)) {
+        each!(self, map => {
+            for row in map.iter() {
+                let (key, flow) = row.expect("a row");
+                if half_of(flow.0.dir) == Half::Original {
+                    show(bytemuck::bytes_of(&key.0), flow.0.created);
+                }
+            }
+        });
+    }
+
     /// Takes one half of every flow away.
     pub fn remove(&mut self, half: Half) {
         each!(self, map => {

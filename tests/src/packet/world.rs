@@ -12,6 +12,7 @@ use std::thread;
 
 use netd::datapath::{Datapath, Options};
 use netd_common::addr::{Addr, Be16};
+use netd_common::flow::Timeouts;
 use netd_common::maps::{
     FdbEntry, FdbKey, HostEntry, HostKind, Port, Publish, PublishKey, Target, Uplink, port_flags,
 };
@@ -102,13 +103,18 @@ impl World {
 
     /// [`World::run`] with a flow table of this size.
     pub fn with_flow_entries(entries: u32, case: impl FnOnce(&mut Self) + Send) {
+        Self::with_flow_limit(entries, None, case);
+    }
+
+    /// The same with so many flows for an endpoint; `None`: as many as there is room for.
+    pub fn with_flow_limit(entries: u32, limit: Option<u32>, case: impl FnOnce(&mut Self) + Send) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path();
         // The namespaces are the thread's: no test sees another's, and they vanish with it.
         let done = thread::scope(|scope| {
             scope
                 .spawn(move || {
-                    let mut world = Self::build(path, entries);
+                    let mut world = Self::build(path, entries, limit);
                     case(&mut world);
                 })
                 .join()
@@ -118,7 +124,7 @@ impl World {
         }
     }
 
-    fn build(dir: &Path, flow_entries: u32) -> Self {
+    fn build(dir: &Path, flow_entries: u32, limit: Option<u32>) -> Self {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("own namespaces");
         let none = None::<&str>;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -155,6 +161,8 @@ impl World {
             netns_cookie: 0,
             verbose: false,
             flow_entries,
+            flows_per_endpoint: Some(limit.unwrap_or(u32::MAX)),
+            timeouts: Timeouts::DEFAULT,
         })
         .expect("the programs load");
         let mut world = Self {

@@ -18,6 +18,7 @@ fn cases() -> impl Iterator<Item = &'static DropCase> {
         super::hairpin::DROPS,
         super::hygiene::DROPS,
         super::learning::DROPS,
+        super::limits::DROPS,
         super::masquerade::DROPS,
         super::published::DROPS,
         super::route::DROPS,
