@@ -1,8 +1,9 @@
 //! Learned MACs from user space. The programs insert and move them; this is the one place that removes
 //! them, and that puts a switch port's count right again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use netd_common::addr::Mac;
 use netd_common::learn::{is_fresh, learns};
 use netd_common::maps::{FdbKey, Learned, Meter, Port};
 
@@ -45,11 +46,17 @@ impl Datapath {
             return Ok(0);
         }
         let ports: HashMap<u32, Port> = self.ports.all()?.into_iter().collect();
+        let fixed: HashSet<(u32, Mac)> = self
+            .fdb
+            .all()?
+            .into_iter()
+            .map(|(key, _)| (key.network, key.mac))
+            .collect();
         let mut there: HashMap<u32, u64> = HashMap::new();
         let mut removed: HashMap<u32, u64> = HashMap::new();
         for (key, entry) in self.learned.all()? {
             let stays = |entry: &Learned| holder(&ports, &key, entry, now());
-            let fixed = self.fdb.get(key)?.is_some();
+            let fixed = fixed.contains(&(key.network, key.mac));
             let mut holds = stays(&entry);
             let mut last = Learned::device(entry.owner, &key);
             if fixed || holds.is_none() {

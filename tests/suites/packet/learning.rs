@@ -8,7 +8,9 @@ use netd_common::reason::DropReason;
 use netd_tests::drop_cases;
 use netd_tests::lab::frames;
 use netd_tests::packet::neighbour::{advertisement_to, arp_request, arp_said, solicitation};
-use netd_tests::packet::{A, B, C, Family, Flags, GATEWAY, Host, OUTSIDE, Outcome, Packet, World};
+use netd_tests::packet::{
+    A, B, C, Family, Flags, GATEWAY, Host, NODE, OUTSIDE, Outcome, Packet, World,
+};
 
 /// Somebody behind an endpoint, with addresses of network 1 that netd gave to nobody.
 const GUEST: Host = Host {
@@ -426,6 +428,26 @@ fn replies_from_outside_find_the_guest() {
             .to(&GUEST, 20_100)
             .delivered(&GATEWAY, &GUEST);
         w.up_in(&answer).redirected().is(&back);
+    });
+}
+
+#[test]
+fn guests_call_published_ports_and_get_the_answers() {
+    World::both(|w, family| {
+        may_have(w, &A, 1);
+        w.publish(None, family, 6, 8080, &B, 80);
+        let call = Packet::tcp(&GUEST, 40_000, &NODE, 8080, Flags::SYN, family).to_gateway();
+        let inside = call.clone().from(&NODE, 40_000).to(&B, 80);
+        let inside = inside.delivered(&GATEWAY, &B);
+        w.ep_out(&A, &call).redirected().is(&inside);
+        let answer = inside.answer();
+        let back = Packet {
+            src: call.dst,
+            sport: call.dport,
+            ..answer.clone()
+        };
+        let back = back.to(&GUEST, 40_000).delivered(&GATEWAY, &GUEST);
+        w.ep_out(&B, &answer).redirected().is(&back);
     });
 }
 
