@@ -142,8 +142,11 @@ impl Core {
         let random = ports::random::<2>().map_err(|e| NetError::io("no random bytes", e))?;
         let (first, count) = (*DYNAMIC.start(), DYNAMIC.end() - DYNAMIC.start() + 1);
         let start = u16::from_ne_bytes(random) % count;
-        for i in 0..count {
-            let port = first + (start + i) % count;
+        let all = (0..count).map(|i| first + (start + i) % count);
+        // A published port that the kernel gives to sockets by itself would be two things at once.
+        let ephemeral = ports::ephemeral();
+        let (apart, among): (Vec<u16>, Vec<u16>) = all.partition(|p| !ephemeral.contains(p));
+        for port in apart.into_iter().chain(among) {
             let with_port = |spec: &PublishSpec| PublishSpec {
                 host: HostSpec {
                     host_port: port,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 
 use netd_common::sock::PROBE_MARK;
@@ -36,6 +37,20 @@ pub fn probe(udp: bool, ip: IpAddr, port: u16) -> io::Result<()> {
         &SockaddrStorage::from(SocketAddr::new(ip, port)),
     )?;
     Ok(())
+}
+
+/// The ports the kernel gives to sockets that ask for none (`ip_local_port_range`, read only).
+pub fn ephemeral() -> RangeInclusive<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    text.ok()
+        .and_then(|text| range(&text))
+        // The kernel's default.
+        .unwrap_or(32_768..=60_999)
+}
+
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut ends = text.split_whitespace().map(str::parse);
+    Some(ends.next()?.ok()?..=ends.next()?.ok()?)
 }
 
 /// The process that has a port open, as `name (pid N)`; none: not found.
@@ -122,6 +137,15 @@ mod tests {
     fn an_address_that_is_not_the_nodes_cannot_be_bound() {
         let e = probe(true, IpAddr::from([203, 0, 113, 77]), 9).unwrap_err();
         assert_eq!(e.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+    }
+
+    #[test]
+    fn the_range_of_ephemeral_ports_is_read() {
+        assert_eq!(range("32768\t60999\n"), Some(32_768..=60_999));
+        for bad in ["", "1", "1 x", "70000 80000"] {
+            assert_eq!(range(bad), None, "{bad:?}");
+        }
+        assert!(!ephemeral().is_empty());
     }
 
     #[test]

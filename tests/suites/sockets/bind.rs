@@ -158,6 +158,27 @@ fn publishing_what_a_process_holds_is_refused_naming_it() -> Result<()> {
 }
 
 #[test]
+fn a_port_netd_chooses_is_none_the_kernel_gives_out() -> Result<()> {
+    let lab = Lab::new("chosen")?;
+    let web = lab.network("web")?;
+    lab.endpoint("a", &web)?;
+    let range = lab
+        .node
+        .ok("sysctl", &["-n", "net.ipv4.ip_local_port_range"])?;
+    let ends = range.split_whitespace().map(str::parse);
+    let [first, last] = ends.collect::<Result<Vec<u16>, _>>()?[..] else {
+        anyhow::bail!("{range:?}");
+    };
+    for i in 0..20 {
+        let proto = Proto::ALL[i % 2].name();
+        let published = lab.publish("a", &format!("0:80/{proto}"))?;
+        let port = published.first().context("nothing")?.spec.host.host_port;
+        assert!(!(first..=last).contains(&port), "{port} of {range}");
+    }
+    Ok(())
+}
+
+#[test]
 fn binding_and_publishing_a_port_at_once_has_one_winner() -> Result<()> {
     let lab = Lab::new("race")?;
     let web = lab.network("web")?;
