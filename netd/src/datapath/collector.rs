@@ -38,7 +38,7 @@ impl Collector {
     /// Ends flows that are over. Every so often entries that lost their other half go, too; `thorough`:
     /// now.
     pub fn collect(&mut self, thorough: bool) -> Result<Collected> {
-        let halves = thorough || self.walks % HALVES == 0;
+        let halves = thorough || self.walks.is_multiple_of(HALVES);
         self.walks = self.walks.wrapping_add(1);
         let before: HashMap<u32, u64> = self.usage.all()?.into_iter().collect();
         let four = flows::collect(&self.flows4, &self.ender, &self.timeouts, halves)?;
