@@ -1,11 +1,10 @@
 //! Published ports: a packet for one of the node's sockets begins a flow to the endpoint behind it.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use netd_common::flow::begins;
 use netd_common::maps::{FlowKind, FromKey, Port, Publish, Uplink, port_flags};
 use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
-use netd_common::wire::{L4, Packet};
+use netd_common::wire::Packet;
 
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
@@ -79,15 +78,20 @@ fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict,
     Ok(Verdict::redirect(receive(port.outer)))
 }
 
+/// Whether a packet to an endpoint's own gateway needs a look: it is for a port that is published, or
+/// callers are seen with gateway addresses, so that any may be an answer to one.
+#[inline(always)]
+pub fn concerns<A: Net>(p: &Packet<A>) -> bool {
+    match NODE.get(0) {
+        Some(node) if !A::node(node).is_unspecified() => sockets::serves(p),
+        Some(_) | None => true,
+    }
+}
+
 /// Whether the packet may begin a flow to a published port: a conversation of the node's own, with
 /// these very sockets, goes on.
 #[inline(always)]
 fn is_new<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
-    if let L4::Tcp(flags) = p.l4
-        && !begins(flags)
-    {
-        return false;
-    }
     sockets::owner(skb, p.l4, &p.tuple) != Owner::Connected
 }
 

@@ -15,7 +15,7 @@ use crate::flows::{Hop, Leg};
 use crate::maps::UPLINK;
 use crate::skb::{Skb, receive};
 use crate::verdict::Verdict;
-use crate::{fib, flows, rewrite, work};
+use crate::{fib, flows, publish, rewrite, work};
 
 /// A packet an endpoint sent to its gateway's MAC. [`Verdict::OPEN`]: of no flow netd knows, for
 /// [`new_from_endpoint`]; the two stand side by side, not one in the other: stack.
@@ -27,7 +27,7 @@ pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 #[inline(always)]
 fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let p = work::packet::<A>(skb)?;
-    if p.ip.dst.is_of_the_link() {
+    if p.ip.dst.is_of_the_link() || (p.ip.dst == A::gateway(port) && !publish::concerns(p)) {
         return Ok(Verdict::redirect(receive(port.outer)));
     }
     match flows::follow(p, skb.len())? {

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
+use netd_common::flow::begins;
 use netd_common::maps::Publish;
 use netd_common::sock::held_index;
 use netd_common::tuple::Tuple;
@@ -17,12 +18,33 @@ use crate::work;
 /// `bpf_sock.state` of a listening TCP socket.
 const TCP_LISTEN: u32 = 10;
 
-/// The published port a packet is for.
+/// The published port a packet is for that begins a conversation, or may.
 #[inline(always)]
 pub fn published<A: Net>(p: &Packet<A>) -> Option<&'static Publish> {
     match p.l4 {
-        L4::Tcp(_) | L4::Udp => find(&p.tuple),
-        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => None,
+        L4::Tcp(flags) if begins(flags) => find(&p.tuple),
+        L4::Udp => find(&p.tuple),
+        L4::Tcp(_) | L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => {
+            None
+        }
+    }
+}
+
+/// Whether a packet is for a port of the node that is published, on whichever address.
+#[inline(always)]
+pub fn serves<A: Net>(p: &Packet<A>) -> bool {
+    match p.l4 {
+        L4::Tcp(_) | L4::Udp => served(&p.tuple),
+        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => false,
+    }
+}
+
+/// Most ports are nobody's: this look-up is an array's.
+#[inline(always)]
+fn served<A: Net>(t: &Tuple<A>) -> bool {
+    match HELD.get(held_index(t.proto, t.dport)) {
+        Some(held) => held.of(A::ZERO.to_16()),
+        None => false,
     }
 }
 
@@ -30,6 +52,9 @@ pub fn published<A: Net>(p: &Packet<A>) -> Option<&'static Publish> {
 /// value: the search for a port is deep in a call chain.
 #[inline(always)]
 fn find<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
+    if !served(t) {
+        return None;
+    }
     let key = &mut work::get::<A>().ok()?.publish;
     // Field by field: as a whole it would be made on the stack first.
     key.addr = t.dst.to_16();
@@ -61,14 +86,7 @@ pub fn held<A: Net>(skb: Skb, l4: L4, reply: &Tuple<A>, own: bool) -> bool {
 /// UDP, are recognised when the answer comes.
 #[inline(always)]
 pub fn looks_published<A: Net>(l4: L4, reply: &Tuple<A>) -> bool {
-    if l4 != L4::Udp {
-        return false;
-    }
-    match HELD.get(held_index(reply.proto, reply.dport)) {
-        // Most ports are nobody's: the look-up is an array's.
-        Some(held) if held.of(A::ZERO.to_16()) => find(reply).is_some(),
-        Some(_) | None => false,
-    }
+    l4 == L4::Udp && find(reply).is_some()
 }
 
 /// Who would get a packet with a tuple on the node.
