@@ -152,11 +152,8 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .override_global("CSUM_V6_FLAG", &csum_v6, false)
         .override_global("NETNS_COOKIE", &options.netns_cookie, false)
-        .verifier_log_level(if std::env::var_os("NETD_VLOG").is_some() {
-            VerifierLogLevel::VERBOSE
-        } else {
-            VerifierLogLevel::STATS
-        })
+        // Asked for again, with the log, only when a program is refused.
+        .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
         .load(OBJECT)
         .map_err(|e| Error::Load(chain(&e)))?;
     for path in &paths {
@@ -185,10 +182,12 @@ pub(super) fn refused(program: &str) -> impl FnOnce(ProgramError) -> Error {
                 verifier_log,
             } => {
                 let log = verifier_log.to_string();
+                // The reason stands before the figures.
+                let figures = ["processed", "stack depth", "verification time"];
                 let last = log
                     .lines()
                     .rev()
-                    .find(|l| !l.trim().is_empty() && !l.starts_with("processed"));
+                    .find(|l| !l.trim().is_empty() && !figures.iter().any(|f| l.starts_with(f)));
                 format!("{io_error}: {}", last.unwrap_or("no verifier log"))
             }
             other => chain(other),
