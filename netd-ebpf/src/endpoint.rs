@@ -63,8 +63,12 @@ fn other(skb: Skb, port: &'static Port) -> Verdict {
         Ok(eth) => eth,
         Err(reason) => return Verdict::of(Err(reason)),
     };
-    if port.flags & port_flags::ANY_ETHERTYPE != 0 && !stays_on_its_link(eth.dst) {
-        return Verdict::of(deliver(skb, port, eth.dst));
+    if port.flags & port_flags::ANY_ETHERTYPE != 0 {
+        return Verdict::of(if stays_on_its_link(eth.dst) {
+            Err(DropReason::ReservedGroup)
+        } else {
+            deliver(skb, port, eth.dst)
+        });
     }
     if skb.vlan_present() != 0 || !learns(port) {
         return Verdict::of(Err(DropReason::EtherType));

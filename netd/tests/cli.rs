@@ -170,7 +170,7 @@ fn attach_asks_for_what_was_said_and_prints_the_name() {
             "mac": "02:00:00:00:00:07", "macs": "any", "ifname": "eth0", "labels": {}, "owner": "cli",
             "publish": [{
                 "host_ip": null, "host_port": 8080, "host_end": 8080, "proto": "tcp",
-                "port": 80, "end": 80
+                "port": 80, "end": 80, "from": []
             }]
         })
     );

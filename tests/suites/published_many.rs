@@ -116,7 +116,7 @@ fn a_spec_without_host_address_is_on_the_configured_ones() -> Result<()> {
     // An address of each family; the free port found is free on both.
     lab.node.stop(nix::sys::signal::Signal::SIGTERM)?;
     lab.node.reconfigure(|o| {
-        o.config = "[publish]\naddresses = ['192.0.2.2', '2001:db8:1::2']\n".into()
+        o.config = "[publish]\naddresses = ['192.0.2.2', '2001:db8:1::2']\n".into();
     });
     lab.node.start()?;
     let found = lab.publish("a", "0:80")?;

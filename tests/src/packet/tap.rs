@@ -23,10 +23,6 @@ impl World {
     }
 
     /// Listens on all devices from now on.
-    #[expect(
-        clippy::unused_self,
-        reason = "the devices are those of this world's namespace"
-    )]
     pub fn tap_all(&self) -> Tap {
         Tap::listen("any device", 0)
     }

@@ -37,7 +37,7 @@ fn router_advertisement(extensions: Vec<(u8, Vec<u8>)>) -> Packet {
     packet
 }
 
-/// An extension header of eight bytes that asks for nothing (PadN).
+/// An extension header of eight bytes that asks for nothing (`PadN`).
 fn padding() -> Vec<u8> {
     vec![0, 1, 4, 0, 0, 0, 0]
 }
