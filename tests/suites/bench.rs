@@ -45,7 +45,7 @@ fn bench(out: &Path, args: &[&str]) -> Result<Value> {
     Ok(serde_json::from_slice(&json)?)
 }
 
-/// `path/variant` of each figure of both loads, each of which must have measured something.
+/// Path, load and contender (with its level) of each one-CPU figure; all must have measured something.
 fn figures(report: &Value) -> Result<Vec<String>> {
     let figures = report["figures"].as_array().context("no figures")?;
     let mut names = Vec::new();
@@ -58,29 +58,80 @@ fn figures(report: &Value) -> Result<Vec<String>> {
             text("kind"),
             text("variant")
         );
+        let udp = text("kind") == "udp";
         ensure!(
-            figure["p50_us"].as_f64() > Some(0.0),
+            figure["p50_us"].as_f64() > Some(0.0) || udp,
             "{name} has no latency"
+        );
+        ensure!(
+            !udp || (figure["cpu_ns"].is_f64() && figure["lost_pct"].is_f64()),
+            "{name} does not say what a packet cost and how many were lost"
         );
         ensure!(figure["rate"].as_f64() > Some(0.0), "{name} has no rate");
         ensure!(figure["failures"] == 0, "{name} had failures");
         if text("placement") == "one" {
             names.push(format!(
-                "{} {} {}",
+                "{} {} {}{}",
                 text("scenario"),
                 text("kind"),
-                text("variant")
+                text("variant"),
+                figure["level"]
+                    .as_u64()
+                    .map(|level| format!(" {level}"))
+                    .unwrap_or_default()
             ));
         }
     }
     Ok(names)
 }
 
+/// Who is compared with whom on the scale paths.
+fn pairs(report: &Value) -> Vec<String> {
+    let all = report["comparisons"].as_array().into_iter().flatten();
+    all.filter(|c| !c["a_level"].is_null())
+        .map(|c| {
+            format!(
+                "{} {} {} over {} {}",
+                c["scenario"], c["a"], c["a_level"], c["b"], c["b_level"]
+            )
+            .replace('"', "")
+        })
+        .collect()
+}
+
+#[test]
+fn ten_thousand_published_ports_are_held_against_one() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let args = ["--path", "published-scale", "--largest", "10000"];
+    let report = bench(out.path(), &args)?;
+    let names = figures(&report)?;
+    for level in ["1", "100", "1000", "10000"] {
+        for who in ["netd", "iptables"] {
+            let expected = format!("published-scale crr {who} {level}");
+            assert!(
+                names.contains(&expected),
+                "{expected} is missing in {names:?}"
+            );
+        }
+    }
+    assert_eq!(names.len(), 8);
+    let all = report["comparisons"].as_array().into_iter().flatten();
+    let targets: Vec<_> = all
+        .filter(|c| !c["target"].is_null())
+        .map(|c| (&c["a_level"], &c["b_level"], &c["target"]["at-least"]))
+        .collect();
+    assert_eq!(targets, [(&10_000.into(), &1.into(), &0.95.into())]);
+    Ok(())
+}
+
 #[test]
 fn every_peer_carries_its_load_over_both_ip_versions() -> Result<()> {
     let out = tempfile::tempdir()?;
     for ip in ["v4", "v6"] {
-        let report = bench(out.path(), &["--peers-only", "--ip", ip])?;
+        let report = bench(
+            out.path(),
+            &["--peers-only", "--largest", "100", "--ip", ip],
+        )?;
         let names = figures(&report)?;
         for expected in [
             "same-node rr bridge",
@@ -90,13 +141,19 @@ fn every_peer_carries_its_load_over_both_ip_versions() -> Result<()> {
             "outside crr bridge-iptables",
             "published rr iptables",
             "published crr bridge-iptables",
+            "published-scale crr iptables 1",
+            "published-scale crr iptables 100",
+            "udp-same-node udp bridge",
+            "udp-same-node udp veth",
+            "udp-outside udp iptables",
+            "udp-outside udp bridge-iptables",
         ] {
             assert!(
                 names.iter().any(|n| n == expected),
                 "{expected} is missing in {names:?}"
             );
         }
-        assert!(!names.iter().any(|n| n.ends_with("netd")));
+        assert!(!names.iter().any(|n| n.contains("netd")));
         assert_eq!(
             report["attach"]["floor_ms"].as_array().map(Vec::len),
             Some(2)
@@ -109,7 +166,7 @@ fn every_peer_carries_its_load_over_both_ip_versions() -> Result<()> {
 fn netd_is_measured_beside_its_peers_on_every_path() -> Result<()> {
     let out = tempfile::tempdir()?;
     for ip in ["v4", "v6"] {
-        let report = bench(out.path(), &["--ip", ip])?;
+        let report = bench(out.path(), &["--largest", "100", "--ip", ip])?;
         let names = figures(&report)?;
         for path in ["same-node", "outside", "published"] {
             for kind in ["rr", "crr"] {
@@ -120,6 +177,36 @@ fn netd_is_measured_beside_its_peers_on_every_path() -> Result<()> {
                 );
             }
         }
+        for expected in [
+            "published-scale crr netd 1",
+            "published-scale crr netd 100",
+            "endpoint-scale rr netd 2",
+            "endpoint-scale crr netd 100",
+            "udp-same-node udp netd",
+            "udp-outside udp netd",
+        ] {
+            assert!(
+                names.iter().any(|n| n == expected),
+                "{expected} is missing in {names:?}"
+            );
+        }
+        let pairs = pairs(&report);
+        for expected in [
+            "published-scale netd 100 over netd 1",
+            "published-scale netd 100 over iptables 100",
+            "published-scale iptables 100 over iptables 1",
+            "endpoint-scale netd 100 over netd 2",
+        ] {
+            assert!(
+                pairs.iter().any(|p| p == expected),
+                "{expected} is missing in {pairs:?}"
+            );
+        }
+        let more = report["attach_scale"].as_array().into_iter().flatten();
+        let more: Vec<_> = more
+            .map(|at| (&at["endpoints"], at["traffic_ms"].as_array().map(Vec::len)))
+            .collect();
+        assert_eq!(more, [(&2.into(), Some(1)), (&100.into(), Some(1))]);
         let targets = report["comparisons"].as_array().into_iter().flatten();
         let main = targets
             .filter(|c| !c["target"].is_null() && (c["b"] == "bridge" || c["b"] == "iptables"));

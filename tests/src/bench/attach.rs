@@ -15,6 +15,8 @@ use super::floor::Floor;
 use super::node::{NETWORK, SERVER};
 use super::options::Options;
 use super::probe::Probe;
+use super::scale;
+use super::scenario::Scenario;
 use super::stats::{self, Estimate};
 use super::worker::Worker;
 use crate::lab::Lab;
@@ -79,6 +81,58 @@ pub fn measure(id: &LabId, lab: Option<&Lab>, options: &Options) -> Result<Attac
         result.peak_rss_mib = netd.memory("VmHWM:")?;
     }
     Ok(result)
+}
+
+/// How long it takes to attach one more, all times in milliseconds in the order they were measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct AtScale {
+    /// Endpoints that were there before the first.
+    pub endpoints: u32,
+    /// From the API call to its answer.
+    pub call_ms: Vec<f64>,
+    /// From the API call to the first answered packet over IPv4 and over IPv6.
+    pub traffic_ms: Vec<f64>,
+}
+
+impl AtScale {
+    /// The call to traffic over that on the emptiest node.
+    pub fn over(&self, least: &Self) -> Option<Estimate> {
+        stats::ratio_of_medians(&self.traffic_ms, &least.traffic_ms)
+    }
+}
+
+/// Attaches namespaces to the nodes with many endpoints, in turns.
+pub fn at_scale(nodes: &[scale::Node], options: &Options) -> Result<Vec<AtScale>> {
+    let nodes = nodes
+        .iter()
+        .filter(|node| node.scenario == Scenario::EndpointScale);
+    let mut all = Vec::new();
+    for node in nodes {
+        let netd = Netd::new(&node.lab)?;
+        let targets = (0..options.attach().div_ceil(2))
+            .map(|n| netd.prepare(n))
+            .collect::<Result<Vec<_>>>()?;
+        let result = AtScale {
+            endpoints: node.level,
+            call_ms: Vec::new(),
+            traffic_ms: Vec::new(),
+        };
+        all.push((netd, targets, result));
+    }
+    for n in 0..options.attach().div_ceil(2) as usize {
+        for (netd, targets, result) in &mut all {
+            if let Some(target) = targets.get(n) {
+                let (call, traffic) = netd.attach(target)?;
+                result.call_ms.push(ms(call));
+                result.traffic_ms.push(ms(traffic));
+            }
+        }
+        // The next time the other way round.
+        all.reverse();
+    }
+    let mut results: Vec<AtScale> = all.into_iter().map(|(_, _, result)| result).collect();
+    results.sort_by_key(|r| r.endpoints);
+    Ok(results)
 }
 
 /// A namespace that is to be attached to netd.

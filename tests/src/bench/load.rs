@@ -15,12 +15,12 @@ use nix::sys::socket::{self, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::{Deserialize, Serialize};
 
-/// Port of the echo server in every namespace.
-pub const PORT: u16 = 5201;
+/// Port of the echo server in every namespace: ten thousand ports below it can be published beside it.
+pub const PORT: u16 = 15_201;
 /// Longest wait for one step of a transaction; a path that is slower than this is broken.
 const PATIENCE_S: i64 = 2;
 /// Part of a cell that is thrown away first: the route, neighbour and flow entries get warm.
-const WARM_UP: Duration = Duration::from_millis(50);
+pub const WARM_UP: Duration = Duration::from_millis(50);
 /// Bit of a request byte that asks the server to close after the answer.
 const CLOSE: u8 = 0x80;
 /// After so many failed transactions in one cell the path is given up.
@@ -34,14 +34,20 @@ pub enum Kind {
     Rr,
     /// Connect, one exchange, close; one outstanding.
     Crr,
+    /// Small packets one way, as many as go.
+    Udp,
 }
 
 impl Kind {
-    /// The name netperf gave it.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rr, Self::Crr, Self::Udp];
+
+    /// The name for people; those of TCP are netperf's.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rr => "TCP_RR",
             Self::Crr => "TCP_CRR",
+            Self::Udp => "UDP",
         }
     }
 }
@@ -49,18 +55,33 @@ impl Kind {
 /// What one cell measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sample {
-    /// Transactions that were completed.
+    /// Transactions that were completed, or packets that arrived.
     pub transactions: u64,
     /// Time they took, in seconds.
     pub seconds: f64,
-    /// Median latency of a transaction in microseconds.
-    pub p50_us: f64,
-    /// 99th percentile in microseconds.
-    pub p99_us: f64,
-    /// Longest in microseconds.
-    pub max_us: f64,
-    /// Transactions that failed (timed out, refused, wrong answer).
+    /// How long each took; none of one-way packets.
+    pub latency: Option<Latency>,
+    /// CPU time for each packet that arrived, on the CPUs of both ends, in nanoseconds; UDP only.
+    pub cpu_ns: Option<f64>,
+    /// Packets that were sent and did not arrive; UDP only: its sender does not wait for anybody.
+    pub lost: u64,
+    /// Transactions that failed (timed out, refused, wrong answer); packets with a wrong content.
     pub failures: u32,
+}
+
+/// How long transactions took, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the unit is part of the name, also in JSON"
+)]
+pub struct Latency {
+    /// Median.
+    pub p50_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// Longest.
+    pub max_us: f64,
 }
 
 impl Sample {
@@ -165,6 +186,10 @@ pub fn run(kind: Kind, to: SocketAddr, length: Duration) -> io::Result<Sample> {
             cell = Cell::new();
             cell.repeat(length, |n| connect_and_exchange(to, n))?;
         }
+        Kind::Udp => {
+            let why = "packets one way take two ends: see udp.rs";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
     }
     Ok(cell.sample())
 }
@@ -225,9 +250,13 @@ impl Cell {
         Sample {
             transactions: self.latencies.len(),
             seconds: self.elapsed.as_secs_f64(),
-            p50_us: us(self.latencies.value_at_quantile(0.50)),
-            p99_us: us(self.latencies.value_at_quantile(0.99)),
-            max_us: us(self.latencies.max()),
+            latency: Some(Latency {
+                p50_us: us(self.latencies.value_at_quantile(0.50)),
+                p99_us: us(self.latencies.value_at_quantile(0.99)),
+                max_us: us(self.latencies.max()),
+            }),
+            cpu_ns: None,
+            lost: 0,
             failures: self.failures,
         }
     }
@@ -251,8 +280,9 @@ mod tests {
             let sample = run(kind, to, Duration::from_millis(30)).unwrap();
             assert!(sample.transactions > 10, "{kind:?}: {sample:?}");
             assert_eq!(sample.failures, 0);
-            assert!(0.0 < sample.p50_us && sample.p50_us <= sample.p99_us);
-            assert!(sample.p99_us <= sample.max_us && sample.rate() > 0.0);
+            let latency = sample.latency.unwrap();
+            assert!(0.0 < latency.p50_us && latency.p50_us <= latency.p99_us);
+            assert!(latency.p99_us <= latency.max_us && sample.rate() > 0.0);
         }
     }
 

@@ -1,7 +1,9 @@
 //! The machine a run happened on, and how quiet it was: recorded beside every figure.
 
 use std::fs;
+use std::time::Duration;
 
+use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 
 /// What a run happened on.
@@ -88,6 +90,18 @@ impl CpuTimes {
         )
     }
 
+    /// CPU time that the CPUs `used` spent at work since `before`, the hypervisor's share excepted. In
+    /// clock ticks of the kernel, so only fit for times that are long beside one (mostly 10 ms).
+    pub fn worked_since(&self, before: &Self, used: &[usize]) -> Duration {
+        let pairs = self.0.iter().zip(&before.0).enumerate();
+        let work = |(all, idle, stolen): (u64, u64, u64)| all.saturating_sub(idle + stolen);
+        let ticks: u64 = pairs
+            .filter(|(cpu, _)| used.contains(cpu))
+            .map(|(_, (now, then))| work(*now).saturating_sub(work(*then)))
+            .sum();
+        Duration::from_nanos(ticks * 1_000_000_000 / ticks_per_second())
+    }
+
     /// How disturbed the time since `before` was, for a load that ran on the CPUs `used`.
     pub fn since(&self, before: &Self, used: &[usize]) -> Disturbance {
         let mut all = (0, 0);
@@ -105,6 +119,15 @@ impl CpuTimes {
             others_pct: (others.0 > 0).then(|| percent(others)),
         }
     }
+}
+
+/// Clock ticks of `/proc/stat` in a second.
+fn ticks_per_second() -> u64 {
+    let known = sysconf(SysconfVar::CLK_TCK).ok().flatten();
+    known
+        .and_then(|n| u64::try_from(n).ok())
+        .filter(|n| *n > 0)
+        .unwrap_or(100)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "clock ticks of one run")]
@@ -139,6 +162,11 @@ mod tests {
         assert!((d.steal_pct - 2.5).abs() < 1e-9, "{d:?}");
         assert!((d.others_pct.unwrap() - 25.0).abs() < 1e-9, "{d:?}");
         assert_eq!(after.since(&before, &[0, 1]).others_pct, None);
+        // 40 + 50 + 10 ticks on the first CPU, 15 + 5 on the second.
+        let tick = Duration::from_nanos(1_000_000_000 / ticks_per_second());
+        assert_eq!(after.worked_since(&before, &[0]), tick * 100);
+        assert_eq!(after.worked_since(&before, &[0, 0]), tick * 100);
+        assert_eq!(after.worked_since(&before, &[0, 1]), tick * 120);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `netd-lab bench`: netd beside the kernel's own ways, in one run, on one machine.
 //!
 //! The method is in `docs/bench.md`. `load` is the load generator and `worker` the processes it
-//! runs in; `peers` and `node` build what is compared; `schedule` interleaves the cells;
+//! runs in, `udp` that of one-way packets; `peers`, `node` and `scale` build what is compared; `schedule` interleaves the cells;
 //! `attach` measures attaching; `stats` and `compare` turn cells into ratios; `report` keeps
 //! them, `table` and `plot` show them.
 
@@ -17,10 +17,12 @@ mod peers;
 mod plot;
 mod probe;
 mod report;
+mod scale;
 mod scenario;
 mod schedule;
 mod stats;
 mod table;
+mod udp;
 mod worker;
 
 use std::ffi::OsString;
@@ -82,11 +84,16 @@ fn bench(options: &Options) -> Result<bool> {
     // Declared first, dropped last: the load processes end before their namespaces go.
     let peers = Peers::reserve()?;
     let lab = node::lab(options)?;
+    let nodes = scale::nodes(options)?;
     {
-        let mut bed = Bed::build(&peers.0, lab.as_ref(), options)?;
+        let mut bed = Bed::build(&peers.0, lab.as_ref(), &nodes, options)?;
+        for lab in nodes.iter().map(|n| &n.lab).chain(&lab) {
+            node::settled(lab)?;
+        }
         report.cells = schedule::run(&mut bed, options)?;
         if options.attach > 0 {
             report.attach = Some(attach::measure(&peers.0, lab.as_ref(), options)?);
+            report.attach_scale = attach::at_scale(&nodes, options)?;
         }
     }
     report.finish();

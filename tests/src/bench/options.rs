@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
 use super::peers::IpVersion;
+use super::scale;
 use super::scenario::Scenario;
 use crate::lab::AttachMode;
 
@@ -32,7 +33,10 @@ pub struct Options {
     pub ip: IpVersion,
     /// Only these paths; left out: all
     #[arg(long = "path", value_name = "PATH")]
-    pub paths: Vec<Scenario>,
+    pub paths: Vec<Path>,
+    /// Leave out of the scale paths what has more ports or endpoints than this
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub largest: u32,
     /// Without netd: only what it is compared with
     #[arg(long)]
     pub peers_only: bool,
@@ -48,6 +52,24 @@ pub struct Options {
     /// Where results go; left out: target/bench
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// What `--path` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// Endpoint to endpoint on one node
+    SameNode,
+    /// Endpoint to outside, masqueraded
+    Outside,
+    /// Outside to a published port
+    Published,
+    /// Outside to one of 1 to 10,000 published ports
+    PublishedScale,
+    /// Endpoint to endpoint among 2 to 1,000, and attaching one more
+    EndpointScale,
+    /// Small packets one way, endpoint to endpoint and to outside
+    Udp,
 }
 
 /// How netd hooks its TC programs.
@@ -82,7 +104,40 @@ impl Options {
         }
     }
 
-    /// Length of a cell.
+    /// Length of a cell of a path: the newer ones have many contenders and half the time.
+    pub fn cell_of(&self, scenario: Scenario) -> Duration {
+        match scenario {
+            Scenario::SameNode | Scenario::Outside | Scenario::Published => self.cell(),
+            Scenario::PublishedScale
+            | Scenario::EndpointScale
+            | Scenario::UdpSameNode
+            | Scenario::UdpOutside => self.cell() / 2,
+        }
+    }
+
+    /// The counts of a scale path that are measured; of other paths none.
+    pub fn levels(&self, scenario: Scenario) -> Vec<u32> {
+        let (levels, largest): (&[u32], u32) = match scenario {
+            Scenario::PublishedScale => (&scale::PORTS, self.largest.max(1)),
+            Scenario::EndpointScale if self.quick => {
+                (&scale::ENDPOINTS, self.largest.clamp(2, 100))
+            }
+            Scenario::EndpointScale => (&scale::ENDPOINTS, self.largest.max(2)),
+            Scenario::SameNode
+            | Scenario::Outside
+            | Scenario::Published
+            | Scenario::UdpSameNode
+            | Scenario::UdpOutside => (&[], 0),
+        };
+        let wanted = levels.iter().copied().filter(|level| *level <= largest);
+        if self.wants(scenario) {
+            wanted.collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Length of a cell of the paths with one contender of a kind.
     pub fn cell(&self) -> Duration {
         Duration::from_millis(if self.quick {
             self.cell_ms.min(100)
@@ -102,7 +157,7 @@ impl Options {
 
     /// Whether a path is asked for.
     pub fn wants(&self, scenario: Scenario) -> bool {
-        self.paths.is_empty() || self.paths.contains(&scenario)
+        self.paths.is_empty() || self.paths.contains(&scenario.path())
     }
 
     /// The directory results go to.

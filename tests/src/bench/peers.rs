@@ -1,16 +1,18 @@
 //! What netd is measured against: a bare veth pair, the kernel bridge, and routing with iptables NAT,
 //! with and without a bridge in front. Each lives in namespaces of its own; all are built before the
-//! first cell and idle unless measured.
+//! first cell and idle unless measured. Many published ports are as many rules.
 //!
 //! The peers get the benefit of the doubt: no filter rules, no bridge netfilter on the plain bridge,
 //! warm neighbours. Device MTU and offloads are veth's defaults everywhere, as on netd's side.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::load::PORT;
+use super::scale;
 use crate::lab::names::LabId;
 use crate::lab::netns::Ns;
 use crate::lab::process;
@@ -138,10 +140,52 @@ pub struct Nat {
 /// An endpoint, a node that masquerades and publishes with iptables, and an outside host.
 pub fn iptables(id: &LabId, ip: IpVersion, attached: Attached) -> Result<Nat> {
     let letter = if attached == Attached::Routed {
-        'r'
+        "r"
     } else {
-        'd'
+        "d"
     };
+    let hosts = masquerading(id, letter, attached)?;
+    publish(&hosts.node, ip, &[(PUBLISHED, PORT)])?;
+    Ok(Nat {
+        outward: Route {
+            client: hosts.endpoint.clone(),
+            server: hosts.outside.clone(),
+            to: SocketAddr::new(ip.of("192.0.2.100", "2001:db8:1::100")?, PORT),
+        },
+        inward: hosts.inward(ip, PUBLISHED)?,
+    })
+}
+
+/// The way from outside to the last of `level` ports that iptables publishes, each by a rule of its own.
+pub fn iptables_ports(id: &LabId, ip: IpVersion, level: u32) -> Result<Route> {
+    let hosts = masquerading(id, &format!("p{level}"), Attached::Routed)?;
+    let ports: Vec<(u16, u16)> = scale::published(level)
+        .map(|port| (port, scale::behind(port)))
+        .collect();
+    publish(&hosts.node, ip, &ports)?;
+    hosts.inward(ip, scale::ASKED)
+}
+
+/// A node with iptables and what is on its two sides.
+struct Hosts {
+    node: Ns,
+    endpoint: Ns,
+    outside: Ns,
+}
+
+impl Hosts {
+    /// From outside to a published port.
+    fn inward(&self, ip: IpVersion, port: u16) -> Result<Route> {
+        Ok(Route {
+            client: self.outside.clone(),
+            server: self.endpoint.clone(),
+            to: SocketAddr::new(ip.of("192.0.2.2", "2001:db8:1::2")?, port),
+        })
+    }
+}
+
+/// An endpoint, a node that masquerades with iptables, and an outside host; `letter` begins their names.
+fn masquerading(id: &LabId, letter: &str, attached: Attached) -> Result<Hosts> {
     let node = Ns::create(&id.ns(&format!("{letter}n")))?;
     let endpoint = Ns::create(&id.ns(&format!("{letter}e")))?;
     let outside = Ns::create(&id.ns(&format!("{letter}o")))?;
@@ -171,47 +215,44 @@ pub fn iptables(id: &LabId, ip: IpVersion, attached: Attached) -> Result<Nat> {
         Some(["10.209.0.1", "fd09::1"]),
     ))?;
     outside.ip(&host("192.0.2.100/24", "2001:db8:1::100/64", None))?;
-    for (program, subnet, inside) in [
-        ("iptables", "10.209.0.0/24", "10.209.0.2"),
-        ("ip6tables", "fd09::/64", "[fd09::2]"),
-    ] {
-        rule(
-            &node,
-            program,
-            &["POSTROUTING", "-s", subnet, "-o", "up0", "-j", "MASQUERADE"],
-        )?;
-        let published = PUBLISHED.to_string();
-        let to = format!("{inside}:{PORT}");
-        rule(
-            &node,
-            program,
-            &[
-                "PREROUTING",
-                "-i",
-                "up0",
-                "-p",
-                "tcp",
-                "--dport",
-                &published,
-                "-j",
-                "DNAT",
-                "--to-destination",
-                &to,
-            ],
+    for (program, subnet) in [("iptables", "10.209.0.0/24"), ("ip6tables", "fd09::/64")] {
+        let rule = [
+            "-w",
+            "-t",
+            "nat",
+            "-A",
+            "POSTROUTING",
+            "-s",
+            subnet,
+            "-o",
+            "up0",
+            "-j",
+            "MASQUERADE",
+        ];
+        process::run(node.command(program).args(rule))?.success()?;
+    }
+    Ok(Hosts {
+        node,
+        endpoint,
+        outside,
+    })
+}
+
+/// Publishes ports of the endpoint (outside, inside) in this order, all in one go.
+fn publish(node: &Ns, ip: IpVersion, ports: &[(u16, u16)]) -> Result<()> {
+    let (program, inside) = match ip {
+        IpVersion::V4 => ("iptables-restore", "10.209.0.2"),
+        IpVersion::V6 => ("ip6tables-restore", "[fd09::2]"),
+    };
+    let mut rules = "*nat\n".to_owned();
+    for (port, behind) in ports {
+        writeln!(
+            rules,
+            "-A PREROUTING -i up0 -p tcp --dport {port} -j DNAT --to-destination {inside}:{behind}"
         )?;
     }
-    Ok(Nat {
-        outward: Route {
-            client: endpoint.clone(),
-            server: outside.clone(),
-            to: SocketAddr::new(ip.of("192.0.2.100", "2001:db8:1::100")?, PORT),
-        },
-        inward: Route {
-            client: outside,
-            server: endpoint,
-            to: SocketAddr::new(ip.of("192.0.2.2", "2001:db8:1::2")?, PUBLISHED),
-        },
-    })
+    rules += "COMMIT\n";
+    process::feed(node.command(program).args(["-w", "--noflush"]), &rules)
 }
 
 /// `ip` commands that set up the only device of a host.
@@ -224,16 +265,6 @@ fn host(v4: &str, v6: &str, gateways: Option<[&str; 2]>) -> String {
         .flatten()
         .map(|g| format!("route add default via {g}\n"));
     device + &routes.collect::<String>()
-}
-
-fn rule(node: &Ns, program: &str, args: &[&str]) -> Result<()> {
-    process::run(
-        node.command(program)
-            .args(["-w", "-t", "nat", "-A"])
-            .args(args),
-    )?
-    .success()?;
-    Ok(())
 }
 
 /// Writes a value below `/proc/sys/net` as the namespace sees it.

@@ -1,4 +1,5 @@
-//! The picture of a run: what each contender reached on one CPU, netd's ratios to its peers, attaching.
+//! The picture of a run: what each contender reached on one CPU, netd's ratios to its peers and to itself
+//! with less on its node, packets one way, attaching.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use super::compare::{Comparison, Figure};
 use super::load::Kind;
 use super::peers::IpVersion;
 use super::report::{ATTACH_TARGET, Report};
-use super::scenario::{Placement, Scenario, Variant};
+use super::scenario::{self, Placement, Scenario, Variant};
 use super::stats;
 
 const WIDTH: i32 = 1240;
@@ -53,12 +54,16 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
             .collect()
     };
     let top = 130;
-    let figure_height = rows_height(figures(Kind::Rr).iter().map(|f| f.scenario));
-    let ratio_top = top + figure_height + 100;
-    let ratio_height = rows_height(ratios(Kind::Rr).iter().map(|c| c.scenario));
-    let attach_top = ratio_top + ratio_height + 100;
+    let bar_rows = |kind| rows_height(figures(kind).iter().map(|f| f.scenario));
+    let ratio_rows = |kind| rows_height(ratios(kind).iter().map(|c| c.scenario));
+    let ratio_top = top + bar_rows(Kind::Rr).max(bar_rows(Kind::Crr)) + 100;
+    let udp_top = ratio_top + ratio_rows(Kind::Rr).max(ratio_rows(Kind::Crr)) + 100;
+    let attach_top = match bar_rows(Kind::Udp).max(ratio_rows(Kind::Udp)) {
+        0 => udp_top,
+        rows => udp_top + rows + 100,
+    };
     let height = if report.attach.is_some() {
-        attach_top + 3 * ROW + 40
+        attach_top + attach_rows(report) * ROW + 40
     } else {
         attach_top - 60
     };
@@ -71,7 +76,7 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
                 "TCP_RR: median latency in microseconds",
                 "shorter is better",
             ),
-            Kind::Crr => (
+            Kind::Crr | Kind::Udp => (
                 "TCP_CRR: thousand connections per second",
                 "longer is better",
             ),
@@ -86,9 +91,9 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
         bars(&canvas, x, top, kind, &figures(kind))?;
         let better = match kind {
             Kind::Rr => "left of 1 is better",
-            Kind::Crr => "right of 1 is better",
+            Kind::Crr | Kind::Udp => "right of 1 is better",
         };
-        let what = format!("{}: netd over the kernel's ways", kind.name());
+        let what = format!("{}: netd over the kernel's ways and itself", kind.name());
         heading(
             &canvas,
             x,
@@ -98,10 +103,35 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
         )?;
         forest(&canvas, x, ratio_top, &ratios(kind))?;
     }
+    if attach_top > udp_top {
+        udp(&canvas, udp_top, &figures(Kind::Udp), &ratios(Kind::Udp))?;
+    }
     if report.attach.is_some() {
         attach(&canvas, attach_top, report)?;
     }
     canvas.finish()
+}
+
+/// Packets one way: what arrived, and the ratios beside it.
+fn udp(canvas: &Canvas, top: i32, figures: &[&Figure], ratios: &[&Comparison]) -> Result<()> {
+    let left = column_of(0);
+    heading(
+        canvas,
+        left,
+        top,
+        "UDP, 18 bytes one way: thousand packets per second that arrived",
+        "both ends on one CPU; longer is better; dots are rounds",
+    )?;
+    bars(canvas, left, top, Kind::Udp, figures)?;
+    let right = column_of(1);
+    heading(
+        canvas,
+        right,
+        top,
+        "UDP: netd over the kernel's ways",
+        "right of 1 is better; one CPU unless it says 2; bar: 95 % CI",
+    )?;
+    forest(canvas, right, top, ratios)
 }
 
 /// The ceiling has its bar; two CPUs are shown for the main comparison alone.
@@ -160,7 +190,7 @@ fn rows_height(paths: impl Iterator<Item = Scenario>) -> i32 {
 fn color_of(figure: &Figure) -> RGBColor {
     if figure.variant == Variant::Netd {
         NETD
-    } else if figure.variant == figure.scenario.peer() {
+    } else if Some(figure.variant) == figure.scenario.peer() {
         PEER
     } else {
         OTHER
@@ -169,7 +199,7 @@ fn color_of(figure: &Figure) -> RGBColor {
 
 /// A bar from zero to the median for each contender, with a dot for each round.
 fn bars(canvas: &Canvas, x: (i32, i32), top: i32, kind: Kind, figures: &[&Figure]) -> Result<()> {
-    let scale = if kind == Kind::Crr { 1000.0 } else { 1.0 };
+    let scale = if kind == Kind::Rr { 1.0 } else { 1000.0 };
     let all: Vec<f64> = figures
         .iter()
         .flat_map(|f| f.rounds.iter().map(|v| v / scale))
@@ -202,7 +232,8 @@ fn bars(canvas: &Canvas, x: (i32, i32), top: i32, kind: Kind, figures: &[&Figure
         let Some(median) = stats::median(&figure.rounds).map(|m| m / scale) else {
             continue;
         };
-        canvas.text(figure.variant.title(), (x.0 - 10, middle), Side::Left, ink)?;
+        let who = figure.scenario.who(figure.variant, figure.level);
+        canvas.text(&who, (x.0 - 10, middle), Side::Left, ink)?;
         canvas.block((x.0, y + 4), (axis.at(median), y + ROW - 4), color, 0.55)?;
         for round in &figure.rounds {
             canvas.dot((axis.at(round / scale), middle), 2, DARK, 0.45)?;
@@ -248,8 +279,11 @@ fn interval(canvas: &Canvas, x: (i32, i32), y: i32, axis: Axis, c: &Comparison) 
     };
     let mut name = if c.is_control() {
         "control: bridge twice".to_owned()
+    } else if let (true, Some(more), Some(least)) = (c.is_growth(), c.a_level, c.b_level) {
+        let (more, least) = (scenario::count(more), scenario::count(least));
+        format!("{more} {} over {least}", c.scenario.unit())
     } else {
-        format!("over {}", c.b.title())
+        format!("over {}", c.scenario.who(c.b, c.b_level))
     };
     if c.placement == Placement::Two {
         name += ", 2 CPUs";
@@ -278,18 +312,32 @@ fn group(canvas: &Canvas, left: i32, y: i32, path: Scenario) -> Result<()> {
     canvas.text(path.title(), at, Side::Right, BODY.bold())
 }
 
-/// A dot for each attachment: the floor, netd's call, netd's call to traffic.
+/// Rows of the picture of attaching.
+fn attach_rows(report: &Report) -> i32 {
+    3 + i32::try_from(report.attach_scale.len()).unwrap_or(0)
+}
+
+/// A dot for each attachment: the floor, netd's call, netd's call to traffic, the same where there are
+/// many endpoints.
 fn attach(canvas: &Canvas, top: i32, report: &Report) -> Result<()> {
     let Some(attached) = &report.attach else {
         return Ok(());
     };
     let x = (MARGIN + NAMES, WIDTH - MARGIN - VALUES);
     let limit = stats::median(&attached.floor_ms).unwrap_or(0.0) * ATTACH_TARGET.limit();
-    let rows = [
-        ("netlink alone (floor)", &attached.floor_ms, PEER),
-        ("netd: API call", &attached.call_ms, NETD),
-        ("netd: call to traffic", &attached.traffic_ms, NETD),
+    let mut rows = vec![
+        ("netlink alone (floor)".to_owned(), &attached.floor_ms, PEER),
+        ("netd: API call".to_owned(), &attached.call_ms, NETD),
+        (
+            "netd: call to traffic".to_owned(),
+            &attached.traffic_ms,
+            NETD,
+        ),
     ];
+    for at in &report.attach_scale {
+        let name = format!("netd, {} endpoints", scenario::count(at.endpoints));
+        rows.push((name, &at.traffic_ms, NETD));
+    }
     let slowest = rows
         .iter()
         .filter_map(|(_, v, _)| stats::quantile(v, 0.95))
@@ -302,7 +350,7 @@ fn attach(canvas: &Canvas, top: i32, report: &Report) -> Result<()> {
         "a dot is one attachment, the thick line the median; red: five times the floor's median",
     )?;
     let axis = Axis::new(x, (0.0, slowest * 1.1));
-    let bottom = top + ROW * 3;
+    let bottom = top + ROW * attach_rows(report);
     axis.draw(canvas, (top, bottom), GRID, SMALL)?;
     canvas.line((axis.at(limit), top), (axis.at(limit), bottom), BAD, 2)?;
     for (row, (name, values, color)) in (0..).zip(rows) {
@@ -310,7 +358,7 @@ fn attach(canvas: &Canvas, top: i32, report: &Report) -> Result<()> {
         if values.is_empty() {
             continue;
         }
-        canvas.text(name, (x.0 - 10, middle), Side::Left, BODY)?;
+        canvas.text(&name, (x.0 - 10, middle), Side::Left, BODY)?;
         for value in values {
             canvas.dot((axis.at(*value), middle), 3, color, 0.35)?;
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::attach::Attached;
+use super::attach::{AtScale, Attached};
 use super::compare::{self, Comparison, Figure, Target};
 
 use super::machine::{self, Machine};
@@ -45,6 +45,8 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Attaching.
     pub attach: Option<Attached>,
+    /// Attaching one more where there are many.
+    pub attach_scale: Vec<AtScale>,
     /// Every cell, in the order they ran.
     pub cells: Vec<Cell>,
 }
@@ -65,6 +67,7 @@ impl Report {
             figures: Vec::new(),
             comparisons: Vec::new(),
             attach: None,
+            attach_scale: Vec::new(),
             cells: Vec::new(),
         }
     }

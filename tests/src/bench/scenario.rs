@@ -1,21 +1,26 @@
 //! What is compared with what: the paths, the contenders on each, and the bed they all live in.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::load::{Kind, Sample};
+use super::load::{Kind, Sample, WARM_UP};
+use super::machine::CpuTimes;
 use super::node;
-use super::options::Options;
+use super::options::{Options, Path};
 use super::peers::{self, Attached, BridgeNetfilter, Route};
+use super::scale;
+use super::udp;
 use super::worker::Worker;
 use crate::lab::Lab;
 use crate::lab::names::LabId;
 use crate::lab::netns::Ns;
 
 /// A path packets take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
     /// Endpoint to endpoint on one node
@@ -24,11 +29,27 @@ pub enum Scenario {
     Outside,
     /// Outside to a published port
     Published,
+    /// Outside to one of many published ports
+    PublishedScale,
+    /// Endpoint to endpoint on a network of many
+    EndpointScale,
+    /// Packets one way, endpoint to endpoint
+    UdpSameNode,
+    /// Packets one way, endpoint to outside, masqueraded
+    UdpOutside,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::SameNode, Self::Outside, Self::Published];
+    pub const ALL: [Self; 7] = [
+        Self::SameNode,
+        Self::Outside,
+        Self::Published,
+        Self::PublishedScale,
+        Self::EndpointScale,
+        Self::UdpSameNode,
+        Self::UdpOutside,
+    ];
 
     /// For people.
     pub const fn title(self) -> &'static str {
@@ -36,15 +57,92 @@ impl Scenario {
             Self::SameNode => "endpoint - endpoint",
             Self::Outside => "endpoint - outside",
             Self::Published => "outside - published port",
+            Self::PublishedScale => "outside - one of many ports",
+            Self::EndpointScale => "endpoint - endpoint of many",
+            Self::UdpSameNode => "endpoint > endpoint, UDP",
+            Self::UdpOutside => "endpoint > outside, UDP",
         }
     }
 
-    /// What netd is compared with on this path.
-    pub const fn peer(self) -> Variant {
+    /// What `--path` calls it.
+    pub const fn path(self) -> Path {
         match self {
-            Self::SameNode => Variant::Bridge,
-            Self::Outside | Self::Published => Variant::Iptables,
+            Self::SameNode => Path::SameNode,
+            Self::Outside => Path::Outside,
+            Self::Published => Path::Published,
+            Self::PublishedScale => Path::PublishedScale,
+            Self::EndpointScale => Path::EndpointScale,
+            Self::UdpSameNode | Self::UdpOutside => Path::Udp,
         }
+    }
+
+    /// What netd is compared with on this path; on one it is only compared with itself.
+    pub const fn peer(self) -> Option<Variant> {
+        match self {
+            Self::SameNode | Self::UdpSameNode => Some(Variant::Bridge),
+            Self::Outside | Self::Published | Self::PublishedScale | Self::UdpOutside => {
+                Some(Variant::Iptables)
+            }
+            Self::EndpointScale => None,
+        }
+    }
+
+    /// The loads it is measured with.
+    pub const fn loads(self) -> &'static [Kind] {
+        match self {
+            Self::SameNode | Self::Outside | Self::Published | Self::EndpointScale => {
+                &[Kind::Rr, Kind::Crr]
+            }
+            Self::PublishedScale => &[Kind::Crr],
+            Self::UdpSameNode | Self::UdpOutside => &[Kind::Udp],
+        }
+    }
+
+    /// Where the ends of its loads run.
+    pub const fn placements(self) -> &'static [Placement] {
+        match self {
+            Self::PublishedScale | Self::EndpointScale => &[Placement::One],
+            Self::SameNode
+            | Self::Outside
+            | Self::Published
+            | Self::UdpSameNode
+            | Self::UdpOutside => &[Placement::One, Placement::Two],
+        }
+    }
+
+    /// What a level of it counts; nothing where it has none.
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::PublishedScale => "ports",
+            Self::EndpointScale => "endpoints",
+            Self::SameNode
+            | Self::Outside
+            | Self::Published
+            | Self::UdpSameNode
+            | Self::UdpOutside => "",
+        }
+    }
+
+    /// A contender's name for people, with its level where it has one.
+    pub fn who(self, variant: Variant, level: Option<u32>) -> String {
+        match level {
+            Some(1) => format!(
+                "{}, 1 {}",
+                variant.title(),
+                self.unit().trim_end_matches('s')
+            ),
+            Some(n) => format!("{}, {} {}", variant.title(), count(n), self.unit()),
+            None => variant.title().to_owned(),
+        }
+    }
+}
+
+/// A number for people: 10,000.
+pub fn count(n: u32) -> String {
+    if n >= 1000 {
+        format!("{},{:03}", n / 1000, n % 1000)
+    } else {
+        n.to_string()
     }
 }
 
@@ -120,6 +218,8 @@ pub struct Contender {
     pub scenario: Scenario,
     /// Who.
     pub variant: Variant,
+    /// How many ports or endpoints its node has, on the paths where that is the question.
+    pub level: Option<u32>,
     route: Route,
 }
 
@@ -127,17 +227,25 @@ pub struct Contender {
 pub struct Bed {
     contenders: Vec<Contender>,
     workers: BTreeMap<String, Worker>,
+    /// Runs of one-way packets so far: each has a number of its own.
+    floods: u64,
 }
 
 impl Bed {
     /// Builds all contenders that are asked for, and starts a load process in each end.
-    pub fn build(id: &LabId, lab: Option<&Lab>, options: &Options) -> Result<Self> {
+    pub fn build(
+        id: &LabId,
+        lab: Option<&Lab>,
+        nodes: &[scale::Node],
+        options: &Options,
+    ) -> Result<Self> {
         let mut contenders = Vec::new();
-        let mut add = |scenario, variant, route: &Route| {
+        let mut add = |scenario: Scenario, variant, route: &Route| {
             if options.wants(scenario) {
                 contenders.push(Contender {
                     scenario,
                     variant,
+                    level: None,
                     route: route.clone(),
                 });
             }
@@ -149,7 +257,7 @@ impl Bed {
                 add(scenario, Variant::Netd, &route);
             }
         }
-        if options.wants(Scenario::SameNode) {
+        if options.wants(Scenario::SameNode) || options.wants(Scenario::UdpSameNode) {
             let bridge = peers::bridge(id, options.ip, BridgeNetfilter::Off)?;
             add(Scenario::SameNode, Variant::Bridge, &bridge);
             if peers::has_bridge_netfilter() {
@@ -159,8 +267,11 @@ impl Bed {
             let veth = peers::veth(id, options.ip)?;
             add(Scenario::SameNode, Variant::Veth, &veth);
             add(Scenario::SameNode, Variant::BridgeAgain, &bridge);
+            add(Scenario::UdpSameNode, Variant::Bridge, &bridge);
+            add(Scenario::UdpSameNode, Variant::Veth, &veth);
         }
-        if options.wants(Scenario::Outside) || options.wants(Scenario::Published) {
+        let nat = [Scenario::Outside, Scenario::Published, Scenario::UdpOutside];
+        if nat.iter().any(|scenario| options.wants(*scenario)) {
             for (variant, attached) in [
                 (Variant::Iptables, Attached::Routed),
                 (Variant::BridgeIptables, Attached::Bridged),
@@ -168,11 +279,29 @@ impl Bed {
                 let nat = peers::iptables(id, options.ip, attached)?;
                 add(Scenario::Outside, variant, &nat.outward);
                 add(Scenario::Published, variant, &nat.inward);
+                add(Scenario::UdpOutside, variant, &nat.outward);
             }
+        }
+        for node in nodes {
+            contenders.push(Contender {
+                scenario: node.scenario,
+                variant: Variant::Netd,
+                level: Some(node.level),
+                route: node.route(options.ip)?,
+            });
+        }
+        for level in options.levels(Scenario::PublishedScale) {
+            contenders.push(Contender {
+                scenario: Scenario::PublishedScale,
+                variant: Variant::Iptables,
+                level: Some(level),
+                route: peers::iptables_ports(id, options.ip, level)?,
+            });
         }
         let mut bed = Self {
             contenders,
             workers: BTreeMap::new(),
+            floods: 0,
         };
         let ends: Vec<Ns> = bed
             .contenders
@@ -202,21 +331,44 @@ impl Bed {
         &mut self,
         contender: &Contender,
         kind: Kind,
-        [client_cpu, server_cpu]: [usize; 2],
-        length: std::time::Duration,
+        cpus: [usize; 2],
+        length: Duration,
     ) -> Result<Sample> {
+        let [client_cpu, server_cpu] = cpus;
         self.worker(&contender.route.server)?.place(server_cpu)?;
         let to = contender.route.to;
         let client = self.worker(&contender.route.client)?;
         client.place(client_cpu)?;
-        client.run(kind, to, length).with_context(|| {
+        let sample = match kind {
+            Kind::Rr | Kind::Crr => client.run(kind, to, length),
+            Kind::Udp => self.flood(&contender.route, cpus, length),
+        };
+        sample.with_context(|| {
             format!(
                 "{} of {} on {}",
                 kind.name(),
-                contender.variant.title(),
+                contender.scenario.who(contender.variant, contender.level),
                 contender.scenario.title()
             )
         })
+    }
+
+    /// Packets one way, from the client to the sink beside the server.
+    fn flood(&mut self, route: &Route, cpus: [usize; 2], length: Duration) -> Result<Sample> {
+        let to = SocketAddr::new(route.to.ip(), udp::PORT);
+        let mut run = |length| -> Result<_> {
+            self.floods += 1;
+            let run = self.floods;
+            self.worker(&route.server)?.expect(run)?;
+            let before = CpuTimes::read();
+            let sent = self.worker(&route.client)?.flood(to, run, length)?;
+            let received = self.worker(&route.server)?.drained(sent.packets)?;
+            let work = CpuTimes::read().worked_since(&before, &cpus);
+            Ok((sent, received, work))
+        };
+        run(WARM_UP)?;
+        let (sent, received, work) = run(length)?;
+        udp::sample(sent, received, work)
     }
 
     fn worker(&mut self, ns: &Ns) -> Result<&mut Worker> {

@@ -24,6 +24,8 @@ pub struct Cell {
     pub scenario: Scenario,
     /// Who.
     pub variant: Variant,
+    /// Ports or endpoints of its node, on the scale paths.
+    pub level: Option<u32>,
     /// Load.
     pub kind: Kind,
     /// Placement.
@@ -47,20 +49,24 @@ pub fn run(bed: &mut Bed, options: &Options) -> Result<Vec<Cell>> {
     for round in 0..rounds {
         for scenario in Scenario::ALL {
             let contenders = bed.on(scenario);
-            for placement in [Placement::One, Placement::Two] {
+            for &placement in scenario.placements() {
                 let Some(at) = placement.cpus(cpus) else {
                     continue;
                 };
-                for kind in [Kind::Rr, Kind::Crr] {
+                for &kind in scenario.loads() {
                     for contender in there_and_back(&contenders, round) {
                         let (sample, disturbance, redone) =
-                            quiet_cell(bed, contender, kind, at, options.cell())?;
+                            quiet_cell(bed, contender, kind, at, options.cell_of(scenario))?;
                         let Contender {
-                            scenario, variant, ..
+                            scenario,
+                            variant,
+                            level,
+                            ..
                         } = *contender;
                         cells.push(Cell {
                             scenario,
                             variant,
+                            level,
                             kind,
                             placement,
                             round,

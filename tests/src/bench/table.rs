@@ -2,10 +2,11 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
-use super::attach::Attached;
+use super::attach::{AtScale, Attached};
 use super::compare::Target;
 use super::peers::IpVersion;
 use super::report::{ATTACH_TARGET, RSS_TARGET, Report};
+use super::scenario;
 use super::stats;
 
 /// Other CPUs busier than this while one was measured: somebody else was at work.
@@ -21,6 +22,9 @@ pub fn show(report: &Report) -> String {
         tables.push(figures(report));
     }
     tables.extend(report.attach.as_ref().map(attach_table));
+    if !report.attach_scale.is_empty() {
+        tables.push(attach_scale_table(&report.attach_scale));
+    }
     let tables: Vec<String> = tables.iter().map(Table::to_string).collect();
     format!(
         "\n{} - Linux {} - {} x {} - {} rounds of {} ms cells, IP{}\n\n{}\n\n{}\n",
@@ -71,9 +75,9 @@ fn ratios(report: &Report) -> Table {
             if control {
                 "the same again (control)".to_owned()
             } else {
-                c.a.title().to_owned()
+                c.scenario.who(c.a, c.a_level)
             },
-            c.b.title().to_owned(),
+            c.scenario.who(c.b, c.b_level),
             format!(
                 "{:.3} [{:.3} - {:.3}]",
                 c.ratio.median, c.ratio.low, c.ratio.high
@@ -94,6 +98,8 @@ fn figures(report: &Report) -> Table {
         "p50 us",
         "p99 us",
         "per second",
+        "CPU ns",
+        "lost %",
         "failed",
     ]);
     let mut group = None;
@@ -107,22 +113,30 @@ fn figures(report: &Report) -> Table {
             once(f.scenario.title().to_owned()),
             once(f.placement.count().to_string()),
             once(f.kind.name().to_owned()),
-            f.variant.title().to_owned(),
-            format!("{:.2}", f.p50_us),
-            format!("{:.1}", f.p99_us),
+            f.scenario.who(f.variant, f.level),
+            known(f.p50_us, 2),
+            known(f.p99_us, 1),
             format!("{:.0}", f.rate),
+            known(f.cpu_ns, 0),
+            known(f.lost_pct, 2),
             f.failures.to_string(),
         ]);
     }
-    right_aligned(&mut table, 4..8);
+    right_aligned(&mut table, 4..10);
     table
+}
+
+/// A figure, where there is one.
+fn known(value: Option<f64>, decimals: usize) -> String {
+    value.map(|v| format!("{v:.decimals$}")).unwrap_or_default()
 }
 
 /// What to know before believing the figures, a line each.
 fn remarks(report: &Report) -> Vec<String> {
     let others = report.others_pct;
     let mut lines = vec![
-        "RR compares the median latency (below 1 is better), CRR connections per second (above 1 is better)."
+        "RR compares the median latency (below 1 is better), CRR connections per second and UDP packets \
+         that arrived per second (above 1 is better)."
             .to_owned(),
         format!(
             "machine: load {:.2} before and {:.2} after, steal {:.1} %{}",
@@ -146,7 +160,7 @@ fn remarks(report: &Report) -> Vec<String> {
     let failures: u32 = report.figures.iter().map(|f| f.failures).sum();
     if failures > 0 {
         lines.push(format!(
-            "WARNING: {failures} transactions failed, see the table"
+            "WARNING: {failures} transactions or packets failed, see the table"
         ));
     }
     lines
@@ -205,6 +219,33 @@ fn attach_table(attach: &Attached) -> Table {
         "<= 40 MiB".to_owned(),
         verdict(RSS_TARGET, attach.rss_mib).to_owned(),
     ]);
+    table
+}
+
+fn attach_scale_table(all: &[AtScale]) -> Table {
+    let mut table = new_table(&[
+        "attach one more",
+        "n",
+        "call p50 ms",
+        "to traffic p50 ms",
+        "over the first [95 % CI]",
+    ]);
+    right_aligned(&mut table, 1..4);
+    for (number, at) in all.iter().enumerate() {
+        let ratio = all
+            .first()
+            .filter(|_| number > 0)
+            .and_then(|least| at.over(least));
+        table.add_row([
+            format!("netd, {} endpoints there", scenario::count(at.endpoints)),
+            at.traffic_ms.len().to_string(),
+            known(stats::median(&at.call_ms), 2),
+            known(stats::median(&at.traffic_ms), 2),
+            ratio
+                .map(|r| format!("{:.2} [{:.2} - {:.2}]", r.median, r.low, r.high))
+                .unwrap_or_default(),
+        ]);
+    }
     table
 }
 

@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::load::{self, Kind, PORT, Sample};
+use super::udp::{self, Received, Sent, Sink};
 use crate::lab::netns::Ns;
 use crate::lab::process::Running;
 
@@ -36,6 +37,16 @@ enum Command {
         to: SocketAddr,
         millis: u64,
     },
+    /// Count packets of this run from now on.
+    Expect { run: u64 },
+    /// Send packets of a run.
+    Flood {
+        to: SocketAddr,
+        run: u64,
+        millis: u64,
+    },
+    /// Say what has arrived of that many packets, when no more will.
+    Drain { sent: u64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +54,8 @@ enum Command {
 enum Answer {
     Ready,
     Done(Sample),
+    Sent(Sent),
+    Received(Received),
     Failed(String),
 }
 
@@ -90,30 +103,57 @@ impl Worker {
         self.ask(&Command::Place { cpu }).map(drop)
     }
 
+    /// Has it count the packets of `run` that arrive from now on.
+    pub fn expect(&mut self, run: u64) -> Result<()> {
+        self.ask(&Command::Expect { run }).map(drop)
+    }
+
+    /// Has it send packets of `run`; `Err` when the path refuses them.
+    pub fn flood(&mut self, to: SocketAddr, run: u64, length: Duration) -> Result<Sent> {
+        let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        match self.ask(&Command::Flood { to, run, millis })? {
+            Answer::Sent(sent) => Ok(sent),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// What has arrived of `sent` packets of the run that it was told to expect.
+    pub fn drained(&mut self, sent: u64) -> Result<Received> {
+        match self.ask(&Command::Drain { sent })? {
+            Answer::Received(received) => Ok(received),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn unexpected(&self, answer: &Answer) -> anyhow::Error {
+        anyhow!("the load process in {} answered {answer:?}", self.host)
+    }
+
     /// Runs a cell; `Err` when the path does not carry the load.
     pub fn run(&mut self, kind: Kind, to: SocketAddr, length: Duration) -> Result<Sample> {
         let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        self.ask(&Command::Run { kind, to, millis })?
-            .with_context(|| format!("the load process in {} measured nothing", self.host))
+        match self.ask(&Command::Run { kind, to, millis })? {
+            Answer::Done(sample) => Ok(sample),
+            other => Err(self.unexpected(&other)),
+        }
     }
 
-    fn ask(&mut self, command: &Command) -> Result<Option<Sample>> {
+    fn ask(&mut self, command: &Command) -> Result<Answer> {
         serde_json::to_writer(&mut self.stdin, command)?;
         self.stdin.write_all(b"\n")?;
         self.stdin.flush()?;
         self.answer()
     }
 
-    fn answer(&mut self) -> Result<Option<Sample>> {
+    fn answer(&mut self) -> Result<Answer> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         if line.is_empty() {
             bail!("the load process in {} ended", self.host);
         }
         match serde_json::from_str(&line)? {
-            Answer::Ready => Ok(None),
-            Answer::Done(sample) => Ok(Some(sample)),
             Answer::Failed(why) => Err(anyhow!("{}: {why}", self.host)),
+            answer => Ok(answer),
         }
     }
 }
@@ -122,7 +162,7 @@ impl Worker {
 pub fn main() -> Result<()> {
     // Whatever becomes of the bench, its load must not go on.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-    serve_all().context("cannot serve")?;
+    let sink = serve_all().context("cannot serve")?;
     let mut stdout = io::stdout().lock();
     say(&mut stdout, &Answer::Ready)?;
     for line in io::stdin().lock().lines() {
@@ -137,6 +177,17 @@ pub fn main() -> Result<()> {
                     Err(e) => Answer::Failed(format!("{} to {to}: {e}", kind.name())),
                 }
             }
+            Command::Expect { run } => {
+                sink.expect(run);
+                Answer::Ready
+            }
+            Command::Flood { to, run, millis } => {
+                match udp::flood(to, run, Duration::from_millis(millis)) {
+                    Ok(sent) => Answer::Sent(sent),
+                    Err(e) => Answer::Failed(format!("packets to {to}: {e}")),
+                }
+            }
+            Command::Drain { sent } => Answer::Received(sink.drained(sent)),
         };
         say(&mut stdout, &answer)?;
     }
@@ -150,8 +201,8 @@ fn say(stdout: &mut impl io::Write, answer: &Answer) -> Result<()> {
     Ok(())
 }
 
-/// TCP echo servers of each family and a UDP one of both, each with a thread of its own.
-fn serve_all() -> Result<()> {
+/// TCP echo servers of each family, a UDP one and a sink of both, each with a thread of its own.
+fn serve_all() -> Result<Sink> {
     for address in [
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
         (Ipv6Addr::UNSPECIFIED, PORT).into(),
@@ -162,7 +213,8 @@ fn serve_all() -> Result<()> {
     // Takes IPv4 too, as std makes it.
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT))?;
     thread::spawn(move || udp_echo(&socket));
-    Ok(())
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, udp::PORT))?;
+    Ok(Sink::start(socket)?)
 }
 
 /// A listener of one family alone: std's IPv6 ones take IPv4 too and would collide.
