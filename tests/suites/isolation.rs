@@ -63,6 +63,7 @@ fn six(ip: IpAddr) -> Result<Ipv6Addr> {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one trick after the other")]
 fn a_port_on_loopback_is_not_reached_by_any_trick(mode: AttachMode) -> Result<()> {
     let lab = Lab::in_mode("loopback", mode)?;
     let web = lab.network("web")?;
