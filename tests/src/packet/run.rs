@@ -1,8 +1,6 @@
 //! Running a program on a packet. Every run says what came of it and what was counted for it: a run
 //! that is checked must have raised exactly one counter by one.
 
-use std::time::Duration;
-
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use netd_common::reason::{DropReason, Hook};
 
@@ -104,26 +102,6 @@ impl World {
             counted: self.counted_since(&before),
             given: frame.to_vec(),
         }
-    }
-
-    /// Mean time of one run of a TC program on a frame, of 20,000. The program must leave the frame as it is.
-    pub fn cost(&mut self, hook: Hook, device: &str, frame: &[u8]) -> Duration {
-        let mut ctx = [0u8; SKB];
-        ctx[SKB_IFINDEX..SKB_IFINDEX + 4].copy_from_slice(&self.index(device).to_ne_bytes());
-        let name = format!("netd_{}", hook.name());
-        let program = self.datapath.ebpf().program_mut(&name);
-        let program: &mut SchedClassifier = program
-            .and_then(|p| p.try_into().ok())
-            .unwrap_or_else(|| panic!("{name} is no TC program"));
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                ctx_in: Some(&ctx),
-                repeat: 20_000,
-                ..TestRunOptions::new()
-            })
-            .unwrap_or_else(|e| panic!("{name} did not run: {e:?}"));
-        result.duration
     }
 
     /// Runs `netd_xdp` on a frame.
