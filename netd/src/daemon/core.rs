@@ -20,6 +20,8 @@ use crate::store::Store;
 
 /// Without a request for this long the daemon counts as idle.
 const QUIET: Duration = Duration::from_millis(200);
+/// Between two pieces of work that can wait: others want the kernel's RTNL lock as well.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The state.
 pub struct Core {
@@ -118,14 +120,16 @@ pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Recei
 impl Core {
     /// Waits for a request; none: the end. What can wait is done when no request has come for a while.
     fn next_job(&mut self, inbox: &mpsc::Receiver<Option<Job>>) -> Option<Job> {
+        let mut patience = QUIET;
         while self.node.datapath.hooks_wait() {
-            match inbox.recv_timeout(QUIET) {
+            match inbox.recv_timeout(patience) {
                 Ok(job) => return job,
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(e) = self.node.datapath.move_hook() {
                         tracing::warn!("{e}");
                     }
+                    patience = PAUSE;
                 }
             }
         }
