@@ -76,7 +76,7 @@ async fn lists_are_read_and_paths_are_the_documented_ones() {
     );
     assert_eq!(
         s.saw(),
-        r#"POST /v1/endpoints/web/publish [{"host_ip":null,"host_port":0,"host_end":0,"proto":"tcp","port":80,"end":80}]"#
+        r#"POST /v1/endpoints/web/publish [{"host_ip":null,"host_port":0,"host_end":0,"proto":"tcp","port":80,"end":80,"from":[]}]"#
     );
 }
 
