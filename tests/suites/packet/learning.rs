@@ -239,22 +239,31 @@ fn a_mac_moves_with_its_first_frame() {
     });
 }
 
+/// An aging time that a machine which has just been started has seen pass.
+fn ages_in_twenty_seconds(w: &mut World) {
+    for host in [&A, &B] {
+        w.port(host, |p| p.aging = 20);
+    }
+}
+
 #[test]
 fn who_is_silent_for_the_aging_time_is_forgotten_daemon_or_not() {
     World::both(|w, family| {
         may_have(w, &A, 1);
+        ages_in_twenty_seconds(w);
         speaks(w, &A, &GUEST, family).copied();
-        w.last_heard(290);
+        w.last_heard(5);
         to_guest(w, &B, &GUEST, family).redirected();
-        w.last_heard(301);
+        w.last_heard(21);
         to_guest(w, &B, &GUEST, family).copied();
         assert_eq!(known(w, &GUEST), None);
         // Its next word makes it known again, in its old place.
         speaks(w, &A, &GUEST, family).copied();
         to_guest(w, &B, &GUEST, family).redirected();
         // The aging time is the network's.
-        w.last_heard(21);
-        w.port(&B, |p| p.aging = 20);
+        w.last_heard(11);
+        to_guest(w, &B, &GUEST, family).redirected();
+        w.port(&B, |p| p.aging = 10);
         to_guest(w, &B, &GUEST, family).copied();
     });
 }
@@ -263,8 +272,9 @@ fn who_is_silent_for_the_aging_time_is_forgotten_daemon_or_not() {
 fn the_daemon_gives_the_places_of_the_silent_back() {
     World::both(|w, family| {
         may_have(w, &A, 2);
+        ages_in_twenty_seconds(w);
         speaks(w, &A, &GUEST, family).copied();
-        w.last_heard(301);
+        w.last_heard(21);
         speaks(w, &A, &OTHER, family).copied();
         let third = Host {
             mac: [2, 0, 0, 0, 0x66, 3],
