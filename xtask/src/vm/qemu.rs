@@ -11,7 +11,7 @@ use super::{
 use crate::{exec, progress, workspace};
 
 /// A guest that is not done by then never will be.
-const LIMIT: &str = "1500";
+const LIMIT: &str = "2400";
 
 /// Boots, waits until the guest powers off, and returns its serial log. The log stays in
 /// `target/vm/VERSION.log`.
