@@ -122,22 +122,23 @@ const fn forwards(port: &Port) -> bool {
     port.flags & (port_flags::FORWARDS | port_flags::GATEWAY) != 0
 }
 
-/// Whether a packet is for a DHCP client: only a server may speak to one. Servers are known by the port
-/// they speak to; their own may be any (RFC 2131 section 4.1, RFC 8415 section 7.2).
+/// Refuses a DHCP server's words from an endpoint. Servers are known by the port they speak to; their own
+/// may be any (RFC 2131 section 4.1, RFC 8415 section 7.2).
+///
+/// # Errors
+/// [`DropReason::Truncated`]: the ports cannot be read, so it could be one.
 #[inline(always)]
-pub fn is_for_dhcp_client<A: Addr, W: Window + ?Sized>(w: &W, ip: &Ip<A>) -> bool {
+pub fn dhcp<A: Addr, W: Window + ?Sized>(port: &Port, w: &W, ip: &Ip<A>) -> Result<(), DropReason> {
+    if ip.proto != proto::UDP || ip.later || forwards(port) {
+        return Ok(());
+    }
     let client = if A::IS_V4 {
         Be16::new(68)
     } else {
         Be16::new(546)
     };
-    ip.proto == proto::UDP && !ip.later && w.load::<2>(usize::from(ip.l4) + 2) == Some(client.0)
-}
-
-/// Refuses a DHCP server's words from an endpoint.
-#[inline(always)]
-pub fn dhcp<A: Addr, W: Window + ?Sized>(port: &Port, w: &W, ip: &Ip<A>) -> Result<(), DropReason> {
-    if is_for_dhcp_client(w, ip) && !forwards(port) {
+    let dport = w.load::<2>(usize::from(ip.l4) + 2);
+    if dport.ok_or(DropReason::Truncated)? == client.0 {
         Err(DropReason::DhcpServer)
     } else {
         Ok(())
@@ -408,8 +409,8 @@ mod tests {
             assert_eq!(dhcp(&port(), &frame(68)[..], &ip), Ok(()));
         }
         assert_eq!(
-            dhcp(&port(), &frame(68)[..36], &four),
-            Ok(()),
+            dhcp(&port(), &frame(68)[..37], &four),
+            Err(DropReason::Truncated),
             "too short to say"
         );
     }

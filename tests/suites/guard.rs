@@ -351,7 +351,12 @@ fn unknown_ethertypes_and_vlan_tags_pass_only_where_the_network_says_so() -> Res
         let b = lab.endpoint(&format!("{}-b", network.name), network)?;
         let (from, to) = (frames::mac(&a.info.mac)?, frames::mac(&b.info.mac)?);
         let there = b.capture(&b.device)?;
-        for wrapping in [&[0x88, 0xb5][..], &[0x81, 0, 0, 5, 0x88, 0xb5]] {
+        // A tag of id 0 is none to the receiver: what is behind it would pass unguarded.
+        for (wrapping, passes) in [
+            (&[0x88, 0xb5][..], passes),
+            (&[0x81, 0, 0, 5, 0x88, 0xb5], passes),
+            (&[0x81, 0, 0, 0, 0x88, 0xb5], false),
+        ] {
             let before = lab.node.stat("ep_out", Some("ethertype"))?;
             let word = b"what nobody looks into, long enough for a frame of the least length";
             a.capture(&a.device)?
