@@ -17,6 +17,7 @@
 //! | [`guard`] | what an endpoint may send |
 //! | [`publish`] | which packets may be for a published port |
 //! | [`learn`] | MACs beyond its own behind a switch port |
+//! | [`stage`] | programs in which others go on |
 //! | [`storm`] | how much a switch port may have flooded |
 //! | [`sock`] | calls of the node's own processes to published ports, and refused binds |
 #![cfg_attr(not(test), no_std)]
@@ -44,6 +45,7 @@ pub mod nat;
 pub mod publish;
 pub mod reason;
 pub mod sock;
+pub mod stage;
 pub mod storm;
 pub mod tuple;
 pub mod wire;

@@ -5,6 +5,7 @@ use netd_common::guard::{self, Source};
 use netd_common::learn::learns;
 use netd_common::maps::{Port, port_flags};
 use netd_common::reason::DropReason;
+use netd_common::stage::Stage;
 use netd_common::wire::group::{is_spanning_tree, stays_on_its_link};
 use netd_common::wire::{Eth, Window, ethertype};
 
@@ -63,7 +64,9 @@ fn other(skb: Skb, port: &'static Port) -> Verdict {
         Ok(eth) => eth,
         Err(reason) => return Verdict::of(Err(reason)),
     };
-    if port.flags & port_flags::ANY_ETHERTYPE != 0 {
+    // VLAN 0 is a priority only: the receiver takes what is behind the tag as it stands, unguarded.
+    let priority = skb.vlan_present() != 0 && skb.vlan_id() == 0;
+    if port.flags & port_flags::ANY_ETHERTYPE != 0 && !priority {
         return Verdict::of(if stays_on_its_link(eth.dst) {
             Err(DropReason::ReservedGroup)
         } else {
@@ -111,7 +114,7 @@ fn near<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     if A::IS_V4 && usize::from(ip.l4) != L3 + A::HEADER {
         return Verdict::OPEN;
     }
-    if ip.dst.is_loopback() || guard::is_for_dhcp_client(&skb, &ip) {
+    if ip.dst.is_loopback() || guard::dhcp(port, &skb, &ip).is_err() {
         return Verdict::OPEN;
     }
     if guard::source(port, ip.src, ip.dst) != Source::Own {
@@ -124,19 +127,29 @@ fn near<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 #[inline(always)]
 fn ip<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     match packet::<A>(skb, port) {
-        Verdict::OPEN => routed::<A>(skb, port),
+        Verdict::OPEN => match route::from_endpoint::<A>(skb, port) {
+            Verdict::OPEN => Verdict::stage(Stage::EpNew),
+            decided => decided,
+        },
         decided => decided,
     }
 }
 
-/// A packet for the gateway's MAC.
+/// [`Stage::EpNew`]: a packet for the gateway's MAC, already read, and of no flow.
 #[inline(always)]
-fn routed<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
-    match route::from_endpoint::<A>(skb, port) {
-        Verdict::OPEN => match route::new_from_endpoint::<A>(skb, port) {
-            Verdict::NODE => publish::from_endpoint::<A>(skb, port),
-            decided => decided,
-        },
+pub fn new(skb: Skb) -> Result<Verdict, DropReason> {
+    // SAFETY: a map value stays readable for the run of the program.
+    let port = unsafe { PORT.get(&skb.ifindex()) }.ok_or(DropReason::NoPort)?;
+    Ok(match Eth::parse(&skb)?.ethertype {
+        ethertype::IPV4 => new_ip::<V4>(skb, port),
+        _ => new_ip::<V6>(skb, port),
+    })
+}
+
+#[inline(always)]
+fn new_ip<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    match route::new_from_endpoint::<A>(skb, port) {
+        Verdict::NODE => publish::from_endpoint::<A>(skb, port),
         decided => decided,
     }
 }
@@ -161,11 +174,11 @@ fn packet_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropRe
         ip.src,
         DropReason::SpoofedIp,
     )?;
-    guard::dhcp(port, &skb, ip)?;
-    if A::IS_V4 && usize::from(ip.l4) != L3 + A::HEADER {
-        skb.pull(u32::from(ip.l4) + 1);
+    if usize::from(ip.l4) != L3 + A::HEADER {
+        skb.pull(u32::from(ip.l4) + 4);
         A::options(&skb, L3, ip)?;
     }
+    guard::dhcp(port, &skb, ip)?;
     if ip.dst.is_loopback() {
         return Err(DropReason::Martian);
     }

@@ -46,10 +46,11 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
 use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use aya_log_ebpf::debug;
-use netd_common::reason::Hook;
+use netd_common::reason::{DropReason, Hook};
 use netd_common::wire::{ETH_LEN, Window};
 
 use crate::call::Call;
+use crate::maps::STAGES;
 use crate::skb::Skb;
 use crate::verdict::{Verdict, count, finish};
 
@@ -60,45 +61,70 @@ const L3: usize = ETH_LEN;
 #[classifier]
 pub fn netd_ep_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    let verdict = Verdict::of(endpoint::out(skb));
-    say(&ctx, Hook::EpOut, verdict.dropped());
-    finish(Hook::EpOut, skb.len(), verdict)
+    end(&ctx, Hook::EpOut, Verdict::of(endpoint::out(skb)))
 }
 
 /// TC egress of an endpoint's node-side device.
 #[classifier]
 pub fn netd_ep_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    let verdict = Verdict::of(endpoint::r#in(skb));
-    say(&ctx, Hook::EpIn, verdict.dropped());
-    finish(Hook::EpIn, skb.len(), verdict)
+    end(&ctx, Hook::EpIn, Verdict::of(endpoint::r#in(skb)))
 }
 
 /// TC ingress of a gateway pair's inner end.
 #[classifier]
 pub fn netd_gw_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    let verdict = Verdict::of(gateway::out(skb));
-    say(&ctx, Hook::GwOut, verdict.dropped());
-    finish(Hook::GwOut, skb.len(), verdict)
+    end(&ctx, Hook::GwOut, Verdict::of(gateway::out(skb)))
 }
 
 /// TC ingress of an uplink.
 #[classifier]
 pub fn netd_up_in(ctx: TcContext) -> i32 {
-    let skb = Skb::new(ctx.skb.skb);
-    let verdict = uplink::r#in(skb);
-    say(&ctx, Hook::UpIn, verdict.dropped());
-    finish(Hook::UpIn, skb.len(), verdict)
+    end(&ctx, Hook::UpIn, uplink::r#in(Skb::new(ctx.skb.skb)))
 }
 
 /// TC egress of an uplink.
 #[classifier]
 pub fn netd_up_out(ctx: TcContext) -> i32 {
+    end(&ctx, Hook::UpOut, uplink::out(Skb::new(ctx.skb.skb)))
+}
+
+/// Goes on from `netd_ep_out`.
+#[classifier]
+pub fn netd_ep_new(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    let verdict = uplink::out(skb);
-    say(&ctx, Hook::UpOut, verdict.dropped());
-    finish(Hook::UpOut, skb.len(), verdict)
+    end(&ctx, Hook::EpOut, Verdict::of(endpoint::new(skb)))
+}
+
+/// Goes on from `netd_up_in`.
+#[classifier]
+pub fn netd_up_new(ctx: TcContext) -> i32 {
+    end(&ctx, Hook::UpIn, uplink::new(Skb::new(ctx.skb.skb)))
+}
+
+/// Goes on from `netd_up_out`.
+#[classifier]
+pub fn netd_up_own(ctx: TcContext) -> i32 {
+    end(&ctx, Hook::UpOut, uplink::own(Skb::new(ctx.skb.skb)))
+}
+
+/// Goes on in another program, or counts the verdict and turns it into the TC action. The tail call is
+/// made here, in the entry, where nothing is on the stack but the entry's own frame.
+#[inline(always)]
+fn end(ctx: &TcContext, hook: Hook, verdict: Verdict) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let verdict = match verdict.slot() {
+        None => verdict,
+        Some(slot) => {
+            skb.set_hook(hook);
+            // SAFETY: the map holds programs of this type; control comes back only if one is missing.
+            unsafe { STAGES.tail_call(ctx, slot) };
+            Verdict::of(Err(DropReason::Helper))
+        }
+    };
+    say(ctx, hook, verdict.dropped());
+    finish(hook, skb.len(), verdict)
 }
 
 /// Hooked nowhere: the daemon runs it on a list of flows that are to end. Answers how many ended.

@@ -1,13 +1,14 @@
 //! The maps. Names, keys and values are `netd_common::maps`; sizes may be changed at load time.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
     Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Meter, Node, Port,
     Publish, PublishKey, SegmentKey, Source, Stat, Target, Uplink, size,
 };
 use netd_common::reason::STATS_LEN;
+use netd_common::stage::SLOTS;
 use netd_common::tuple::Tuple;
 
 use crate::work::Work;
@@ -61,6 +62,10 @@ pub static STATS: PerCpuArray<Stat> = PerCpuArray::with_max_entries(STATS_LEN, 0
 pub static CALLED: LruHashMap<CalledKey, Called> = LruHashMap::with_max_entries(size::CALLED, 0);
 #[map]
 pub static HELD: Array<Held> = Array::with_max_entries(size::HELD, 0);
+
+/// Programs in which others go on: [`netd_common::stage::Stage`].
+#[map]
+pub static STAGES: ProgramArray = ProgramArray::with_max_entries(SLOTS, 0);
 
 /// The packet at hand.
 #[map]

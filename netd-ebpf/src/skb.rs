@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type,
     bpf_skb_pull_data, bpf_skb_store_bytes,
 };
-use netd_common::reason::DropReason;
+use netd_common::reason::{DropReason, Hook};
 use netd_common::wire::Window;
 
 /// `pkt_type` of a frame that is for this host.
@@ -88,11 +88,25 @@ impl Skb {
         gso_size
     );
 
+    /// VLAN id of the tag; 0 is no VLAN but a priority (IEEE 802.1Q section 9.6): a receiver takes the
+    /// frame as if it had no tag.
+    #[inline(always)]
+    pub fn vlan_id(self) -> u32 {
+        self.vlan_tci() & 0xfff
+    }
+
     /// Sets the packet's mark.
     #[inline(always)]
     pub fn set_mark(self, mark: u32) {
         // SAFETY: as in `field!`; TC programs may write `mark`.
         unsafe { core::ptr::write_volatile(&raw mut (*self.raw).mark, mark) }
+    }
+
+    /// Notes which hook the packet is at, for the program that goes on with it.
+    #[inline(always)]
+    pub fn set_hook(self, hook: Hook) {
+        // SAFETY: as in `field!`; TC programs may write `cb`, their own scratch.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[0], hook as u32) }
     }
 
     /// Whether the link layer addressed the frame to this host.

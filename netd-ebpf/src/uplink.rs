@@ -5,6 +5,7 @@ use netd_common::addr::{V4, V6};
 use netd_common::maps::{FlowKind, HostKind, Uplink, flow_flags, port_flags};
 use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
+use netd_common::stage::Stage;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{Eth, Packet, Window, ethertype};
 
@@ -16,15 +17,11 @@ use crate::skb::Skb;
 use crate::verdict::{SENT_BY_NETD, Verdict};
 use crate::{publish, rewrite, route, sockets, work};
 
-/// The bits of a VLAN tag that name the VLAN.
-const VLAN_ID: u32 = 0xfff;
-
 /// A frame from the outside.
 #[inline(always)]
 pub fn r#in(skb: Skb) -> Verdict {
-    // VLAN 0 is no VLAN but a priority (IEEE 802.1Q section 9.6): the stack takes such a frame for the
-    // device's own.
-    if !skb.is_for_host() || (skb.vlan_present() != 0 && skb.vlan_tci() & VLAN_ID != 0) {
+    // The stack takes a frame with a priority tag for the device's own.
+    if !skb.is_for_host() || (skb.vlan_present() != 0 && skb.vlan_id() != 0) {
         return Verdict::NEXT;
     }
     skb.pull(V4::HEADERS);
@@ -32,11 +29,11 @@ pub fn r#in(skb: Skb) -> Verdict {
         Ok(Eth {
             ethertype: ethertype::IPV4,
             ..
-        }) => ip_in::<V4>(skb),
+        }) => packet_in::<V4>(skb),
         Ok(Eth {
             ethertype: ethertype::IPV6,
             ..
-        }) => ip_in::<V6>(skb),
+        }) => packet_in::<V6>(skb),
         Ok(_) | Err(_) => Verdict::NEXT,
     }
 }
@@ -48,16 +45,7 @@ fn parse<A: Net>(skb: Skb) -> Option<&'static Packet<A>> {
     work::packet::<A>(skb).ok()
 }
 
-/// The two functions stand side by side, not one in the other: stack.
-#[inline(always)]
-fn ip_in<A: Net>(skb: Skb) -> Verdict {
-    match packet_in::<A>(skb) {
-        Verdict::OPEN => new_in::<A>(skb),
-        decided => decided,
-    }
-}
-
-/// [`Verdict::OPEN`]: of no flow netd knows.
+/// A packet from the outside; of no flow netd knows: [`Stage::UpNew`].
 #[inline(never)]
 fn packet_in<A: Net>(skb: Skb) -> Verdict {
     Verdict::of(packet_in_inner::<A>(skb))
@@ -70,7 +58,7 @@ fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     };
     match flows::follow(p, skb.len())? {
         Some(hop) => along_in(skb, p, hop),
-        None => Ok(Verdict::OPEN),
+        None => Ok(Verdict::stage(Stage::UpNew)),
     }
 }
 
@@ -86,7 +74,19 @@ fn unread<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     }
 }
 
-/// A packet of no flow, which [`packet_in`] has read.
+/// [`Stage::UpNew`]: a packet of no flow, already read.
+#[inline(always)]
+pub fn new(skb: Skb) -> Verdict {
+    match Eth::parse(&skb) {
+        Ok(Eth {
+            ethertype: ethertype::IPV4,
+            ..
+        }) => new_in::<V4>(skb),
+        Ok(_) => new_in::<V6>(skb),
+        Err(reason) => Verdict::of(Err(reason)),
+    }
+}
+
 #[inline(never)]
 fn new_in<A: Net>(skb: Skb) -> Verdict {
     Verdict::of(new_in_inner::<A>(skb))
@@ -165,12 +165,36 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
         rewrite::apply(skb, p, &hop.to, 0)?;
         return Ok(Verdict::NEXT);
     }
+    Ok(Verdict::stage(Stage::UpOwn))
+}
+
+/// [`Stage::UpOwn`]: a packet to the outside of no flow, already read.
+#[inline(always)]
+pub fn own(skb: Skb) -> Verdict {
+    match Eth::parse(&skb) {
+        Ok(Eth {
+            ethertype: ethertype::IPV4,
+            ..
+        }) => new_out::<V4>(skb),
+        Ok(_) => new_out::<V6>(skb),
+        Err(reason) => Verdict::of(Err(reason)),
+    }
+}
+
+#[inline(never)]
+fn new_out<A: Net>(skb: Skb) -> Verdict {
+    Verdict::of(new_out_inner::<A>(skb))
+}
+
+#[inline(always)]
+fn new_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
+    let p = &work::get::<A>()?.packet;
     // SAFETY: a map value stays readable for the run of the program.
     let Some(uplink) = (unsafe { UPLINK.get(&skb.ifindex()) }) else {
         return Ok(Verdict::NEXT);
     };
     if p.ip.src == A::outside(uplink) {
-        return own(skb, p, uplink);
+        return of_itself(skb, p, uplink);
     }
     match p.ip.src.host() {
         Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
@@ -192,7 +216,7 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
 /// A new conversation of the node: if a mapping holds its port towards the same remote socket, or the
 /// port is a published one, the replies would go to an endpoint, so it leaves by another port.
 #[inline(always)]
-fn own<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, DropReason> {
+fn of_itself<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, DropReason> {
     let reply: Tuple<A> = p.tuple.reverse();
     if route::begins(p.l4).is_err() {
         return Ok(Verdict::NEXT);

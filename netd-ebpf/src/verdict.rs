@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use netd_common::maps::Stat;
 use netd_common::reason::{DropReason, Hook};
+use netd_common::stage::Stage;
 
 use crate::ending;
 use crate::maps::STATS;
@@ -30,12 +31,29 @@ impl Verdict {
     /// For an address of the node.
     pub const NODE: Self = Self(6 << 32);
     const REDIRECT: u64 = 3 << 32;
+    const STAGE: u64 = 7 << 32;
     const KIND: u64 = 0xffff_ffff << 32;
 
     /// A redirect helper was called; `action` is what it returned.
     #[inline(always)]
     pub const fn redirect(action: i32) -> Self {
         Self(Self::REDIRECT | action.cast_unsigned() as u64)
+    }
+
+    /// Another program goes on with the packet.
+    #[inline(always)]
+    pub const fn stage(stage: Stage) -> Self {
+        Self(Self::STAGE | stage as u64)
+    }
+
+    /// Its slot; `None`: the packet's way ends here.
+    #[inline(always)]
+    pub const fn slot(self) -> Option<u32> {
+        if self.0 & Self::KIND == Self::STAGE {
+            Some(self.0 as u32)
+        } else {
+            None
+        }
     }
 
     /// The verdict, or the drop.

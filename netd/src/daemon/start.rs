@@ -58,6 +58,9 @@ impl Core {
         core.refresh_uplinks();
         core.hook_sockets();
         core.settle_onward(Scope::All);
+        if core.problems.is_empty() {
+            core.node.datapath.hooks_replaced()?;
+        }
         core.refresh_locals();
         core.end_orphaned_flows();
         core.adopt_whole();

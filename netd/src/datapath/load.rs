@@ -14,6 +14,7 @@ use netd_common::maps::{
     Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Limits, Meter,
     Node, Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink, name,
 };
+use netd_common::stage::Stage;
 use netd_common::tuple::Tuple;
 
 use super::Options;
@@ -25,7 +26,7 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_EBPF_OB
 /// Generation of the map layouts: the directory pins are under. A change of any layout counts it up.
 const GENERATION: &str = "g2";
 
-/// Names of the TC programs.
+/// Names of the TC programs that are hooked.
 pub const CLASSIFIERS: [&str; 5] = [
     "netd_ep_out",
     "netd_ep_in",
@@ -45,6 +46,8 @@ pub(super) struct Pins {
     pub links: PathBuf,
     /// One link for each socket hook.
     pub cgroup: PathBuf,
+    /// The maps of stages, one for each load of the programs.
+    pub stages: PathBuf,
     /// One empty directory for each uplink that got its clsact qdisc from netd.
     pub clsact: PathBuf,
 }
@@ -56,12 +59,20 @@ impl Pins {
             maps: root.join("maps"),
             links: root.join("links"),
             cgroup: root.join("cgroup"),
+            stages: root.join("stages"),
             clsact: root.join("clsact"),
         }
     }
 
     fn make(&self) -> Result<()> {
-        for dir in [&self.maps, &self.links, &self.cgroup, &self.clsact] {
+        let all = [
+            &self.maps,
+            &self.links,
+            &self.cgroup,
+            &self.stages,
+            &self.clsact,
+        ];
+        for dir in all {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -160,7 +171,8 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::pin(path))?;
     }
 
-    for program in CLASSIFIERS.into_iter().chain([FLOW_END]) {
+    let stages = Stage::ALL.iter().map(|stage| stage.program());
+    for program in CLASSIFIERS.into_iter().chain(stages).chain([FLOW_END]) {
         classifier(&mut ebpf, program)?
             .load()
             .map_err(refused(program))?;

@@ -7,6 +7,7 @@
 //! | `endpoint_hooks` | how endpoint devices are hooked, quickly first |
 //! | `inject` | a frame that no device has sent |
 //! | `cgroup` | the socket hooks |
+//! | `stages` | the programs in which others go on |
 //! | `table` | a hash map with our types |
 //! | `held` | which ports are held |
 //! | `from` | who may come to a publish |
@@ -30,6 +31,7 @@ mod load;
 mod log;
 pub mod probe;
 mod rows;
+mod stages;
 mod sys;
 mod table;
 mod types;
@@ -60,6 +62,7 @@ pub const FILTER_PRIORITY: u16 = hooks::PRIORITY;
 use self::flows::{Ender, FlowTable};
 use self::held::Held;
 use self::load::Pins;
+use self::stages::Stages;
 use self::table::{Raw, Table};
 
 /// One counter: hook, reason (`None`: passed), packets, bytes.
@@ -72,6 +75,7 @@ pub struct Datapath {
     pins: Pins,
     mode: AttachMode,
     endpoints: EndpointHooks,
+    stages: Stages,
     log: Option<log::Log>,
     limits: Limits,
     ender: Ender,
@@ -107,6 +111,7 @@ impl Datapath {
         };
         let endpoints = EndpointHooks::new(options.attach_mode, mode == AttachMode::Tcx);
         let (mut ebpf, pins) = load::load(options)?;
+        let stages = Stages::pin(&mut ebpf, &pins.stages)?;
         let e = &mut ebpf;
         let missing = |name: &str| Error::Load(format!("map {name} is missing"));
         let wrong = |e: aya::maps::MapError| Error::Load(error::chain(&e));
@@ -175,12 +180,18 @@ impl Datapath {
             pins,
             mode,
             endpoints,
+            stages,
         })
     }
 
     /// How TC programs are hooked.
     pub fn attach_mode(&self) -> AttachMode {
         self.mode
+    }
+
+    /// All hooks have the programs of this load: what earlier loads have left for theirs is removed.
+    pub fn hooks_replaced(&self) -> Result<()> {
+        self.stages.only()
     }
 
     /// The loaded object, for tests that run its programs on packets of their own.

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use anyhow::Result;
 use netd_tests::lab::{Lab, process};
+use nix::sys::signal::Signal;
 
 #[test]
 fn a_second_daemon_is_refused_at_once() -> Result<()> {
@@ -146,5 +147,30 @@ fn an_uplink_that_is_not_there_is_named() -> Result<()> {
     let said = process::run(&mut lab.node.daemon_command()?)?;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stderr.contains("nosuch0"), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn each_start_leaves_the_stages_of_its_own_programs_alone() -> Result<()> {
+    let lab = Lab::new("stages")?;
+    let web = lab.network("web")?;
+    lab.endpoint("a", &web)?;
+    let pins = || -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for generation in std::fs::read_dir(lab.node.bpf_dir())? {
+            let stages = generation?.path().join("stages");
+            if stages.is_dir() {
+                for pin in std::fs::read_dir(stages)? {
+                    found.push(pin?.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(found)
+    };
+    assert_eq!(pins()?, ["1"]);
+    for number in ["2", "3"] {
+        lab.node.restart(Signal::SIGKILL)?;
+        assert_eq!(pins()?, [number], "after a restart");
+    }
     Ok(())
 }

@@ -1,0 +1,54 @@
+//! Programs in which others go on, by a tail call.
+
+macro_rules! stages {
+    ($($(#[$doc:meta])* $variant:ident = $slot:literal, $program:literal;)+) => {
+        /// A program that no hook calls: another one goes on in it, with the packet as it has read and left
+        /// it. It has a stack and a verifier's budget of its own, so what few packets need is kept out of
+        /// the program that all of them meet.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Stage {
+            $($(#[$doc])* $variant = $slot,)+
+        }
+
+        impl Stage {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Name of the program.
+            pub const fn program(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $program,)+
+                }
+            }
+        }
+    };
+}
+
+stages! {
+    /// From [`crate::reason::Hook::EpOut`]: for the gateway, and of no flow netd knows.
+    EpNew = 0, "netd_ep_new";
+    /// From [`crate::reason::Hook::UpIn`]: of no flow netd knows.
+    UpNew = 1, "netd_up_new";
+    /// From [`crate::reason::Hook::UpOut`]: of no flow netd knows.
+    UpOwn = 2, "netd_up_own";
+}
+
+/// Slots of the map that holds them.
+pub const SLOTS: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stage_has_a_slot_and_a_program_of_its_own() {
+        for (i, stage) in Stage::ALL.iter().enumerate() {
+            assert_eq!(*stage as usize, i);
+            assert!((*stage as u32) < SLOTS);
+            let same = |other: &&Stage| other.program() == stage.program();
+            assert_eq!(Stage::ALL.iter().filter(same).count(), 1);
+            assert!(stage.program().len() <= 15, "the kernel cuts longer names");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The programs in which others go on, and the map that holds them.
+//!
+//! Such a map is emptied when no process has it open and nothing pins it. It belongs to one load of the
+//! programs, as their scratch does, so each load pins its own, under a number; what the loads before had
+//! hooked finds theirs until it is replaced.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+use aya::maps::{MapData, ProgramArray};
+use netd_common::stage::Stage;
+
+use super::error::{Error, Result, chain};
+use super::load;
+
+/// Name of the map in the object.
+const MAP: &str = "STAGES";
+
+/// One load's map, pinned.
+pub(super) struct Stages {
+    pin: PathBuf,
+}
+
+impl Stages {
+    /// Fills the map of a loaded object, whose stages are loaded, and pins it below `dir`.
+    pub fn pin(ebpf: &mut Ebpf, dir: &Path) -> Result<Self> {
+        let wrong = |e: aya::maps::MapError| Error::Load(format!("map {MAP}: {}", chain(&e)));
+        let missing = || Error::Load(format!("map {MAP} is missing"));
+        let map = ebpf.take_map(MAP).ok_or_else(missing)?;
+        let mut map: ProgramArray<MapData> = map.try_into().map_err(wrong)?;
+        for stage in Stage::ALL {
+            let program = stage.program();
+            let fd = load::classifier(ebpf, program)?
+                .fd()
+                .map_err(load::refused(program))?;
+            map.set(*stage as u32, fd, 0).map_err(wrong)?;
+        }
+        let last = numbers(dir)?.into_iter().max().unwrap_or(0);
+        let pin = dir.join((last + 1).to_string());
+        map.pin(&pin)
+            .map_err(|e| Error::Load(format!("{}: {}", pin.display(), chain(&e))))?;
+        Ok(Self { pin })
+    }
+
+    /// Removes the maps of other loads: every hook has the programs of this one.
+    pub fn only(&self) -> Result<()> {
+        let dir = self.pin.parent().unwrap_or(&self.pin);
+        for number in numbers(dir)? {
+            let pin = dir.join(number.to_string());
+            if pin != self.pin {
+                load::remove(&pin)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers that maps are pinned under.
+fn numbers(dir: &Path) -> Result<Vec<u64>> {
+    let entries = fs::read_dir(dir).map_err(Error::pin(dir))?;
+    let number = |e: std::io::Result<fs::DirEntry>| e.ok()?.file_name().to_str()?.parse().ok();
+    Ok(entries.filter_map(number).collect())
+}
