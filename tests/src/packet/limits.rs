@@ -46,7 +46,7 @@ impl World {
 
     /// Lets the data path look for flows that are over at once: as if the last time were long ago.
     pub fn forget_sweep(&mut self) {
-        let map = self.datapath.ebpf().map_mut("SWEPT").expect("a map");
+        let map = self.loaded.datapath.ebpf().map_mut("SWEPT").expect("a map");
         let mut map: Array<_, u64> = map.try_into().expect("an array");
         map.set(0, 0, 0).expect("the time is set");
     }
@@ -66,7 +66,7 @@ impl World {
             frame.extend_from_slice(key);
             frame.extend_from_slice(&created.to_ne_bytes());
         });
-        let program = self.datapath.ebpf().program_mut(FLOW_END);
+        let program = self.loaded.datapath.ebpf().program_mut(FLOW_END);
         let program: &mut SchedClassifier = program
             .and_then(|p| p.try_into().ok())
             .expect("a TC program");

@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `world` | a namespace with the devices, and the rows of the maps a daemon would have written |
+//! | `pool` | loaded data paths, used again by the next case |
 //! | `hosts` | who is who in it |
 //! | `frame` | packets as values, and their bytes |
 //! | `neighbour` | ARP packets and neighbour discovery messages |
@@ -34,6 +35,7 @@ mod hosts;
 mod learned;
 mod limits;
 pub mod neighbour;
+mod pool;
 mod run;
 mod socket;
 mod table;

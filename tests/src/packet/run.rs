@@ -70,9 +70,9 @@ impl World {
         field(SKB_GSO_SEGS, u32::from(meta.gso_size > 0) * 2);
         let mut ctx_out = [0u8; SKB];
         let mut bytes = vec![0; frame.len() + ROOM];
-        let before = self.datapath.stats().expect("counters");
+        let before = self.loaded.datapath.stats().expect("counters");
         let name = format!("netd_{}", hook.name());
-        let program = self.datapath.ebpf().program_mut(&name);
+        let program = self.loaded.datapath.ebpf().program_mut(&name);
         let program: &mut SchedClassifier = program
             .and_then(|p| p.try_into().ok())
             .unwrap_or_else(|| panic!("{name} is no TC program"));
@@ -107,8 +107,8 @@ impl World {
     /// Runs `netd_xdp` on a frame.
     pub fn xdp(&mut self, frame: &[u8]) -> Outcome {
         let mut bytes = vec![0; frame.len() + ROOM];
-        let before = self.datapath.stats().expect("counters");
-        let program = self.datapath.ebpf().program_mut("netd_xdp");
+        let before = self.loaded.datapath.stats().expect("counters");
+        let program = self.loaded.datapath.ebpf().program_mut("netd_xdp");
         let program: &mut Xdp = program
             .and_then(|p| p.try_into().ok())
             .expect("netd_xdp is an XDP program");
@@ -139,7 +139,7 @@ impl World {
         &self,
         before: &[(Hook, Option<DropReason>, u64, u64)],
     ) -> Vec<(Hook, Option<DropReason>, u64, u64)> {
-        let now = self.datapath.stats().expect("counters");
+        let now = self.loaded.datapath.stats().expect("counters");
         now.into_iter()
             .map(|(hook, reason, packets, bytes)| {
                 let old = before.iter().find(|b| (b.0, b.1) == (hook, reason));

@@ -10,6 +10,10 @@ use super::world::World;
 /// How long a frame that has to come may take. None passes or fails by being slow within it.
 const PATIENCE_MS: u16 = 20_000;
 
+/// Where the kernel reports group memberships to (RFC 3810 section 5.2.14), some random time after a device
+/// came up.
+const MLD_REPORTS: [u8; 6] = [0x33, 0x33, 0, 0, 0, 0x16];
+
 /// A packet socket on one device.
 pub struct Tap {
     socket: OwnedFd,
@@ -120,7 +124,7 @@ impl Tap {
                 )
             };
             buffer.truncate(usize::try_from(n).ok()?);
-            if from.sll_pkttype != libc::PACKET_OUTGOING {
+            if from.sll_pkttype != libc::PACKET_OUTGOING && !buffer.starts_with(&MLD_REPORTS) {
                 return Some((from.sll_ifindex.cast_unsigned(), buffer));
             }
         }

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use netd::datapath::{Datapath, Options};
+use netd::datapath::Datapath;
 use netd_common::addr::{Addr, Be16};
-use netd_common::flow::Timeouts;
 use netd_common::maps::{
     FdbEntry, FdbKey, HostEntry, HostKind, Port, Publish, PublishKey, Target, Uplink, port_flags,
 };
@@ -21,6 +20,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
 use super::hosts::{A, B, C, Family, GATEWAY, GATEWAY2, Host, NODE, NODE_TWO, PORT_MAX, PORT_MIN};
+use super::pool::{Loaded, Size};
 use crate::lab::{process, wait};
 
 /// MTU of the uplink and of the networks.
@@ -82,9 +82,8 @@ route add unreachable 2001:db8:1801::/64
 
 /// The namespace, the data path and what it was told.
 pub struct World {
-    pub(super) datapath: Datapath,
+    pub(super) loaded: Loaded,
     pub(super) ifindex: RefCell<HashMap<String, u32>>,
-    bpf: PathBuf,
 }
 
 impl World {
@@ -108,67 +107,41 @@ impl World {
 
     /// The same with so many flows for an endpoint; `None`: as many as there is room for.
     pub fn with_flow_limit(entries: u32, limit: Option<u32>, case: impl FnOnce(&mut Self) + Send) {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path();
-        // The namespaces are the thread's: no test sees another's, and they vanish with it.
-        let done = thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    let mut world = Self::build(path, entries, limit);
-                    case(&mut world);
-                })
-                .join()
+        Self::within(move || {
+            let mut world = Self::build(Loaded::take(Size { entries, limit }));
+            case(&mut world);
+            world.loaded.give();
         });
-        if let Err(panic) = done {
+    }
+
+    /// [`World::run`] with programs nobody has used, for a case that does more with them than run them.
+    pub fn fresh(case: impl FnOnce(&mut Self) + Send) {
+        let size = Size {
+            entries: FLOW_ENTRIES,
+            limit: None,
+        };
+        Self::within(move || case(&mut Self::build(Loaded::load(size))));
+    }
+
+    /// Runs a case in namespaces of its own: no test sees another's, and they vanish with its thread.
+    fn within(case: impl FnOnce() + Send) {
+        let run = move || {
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("own namespaces");
+            let none = None::<&str>;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(none, "/", none, private, none).expect("private mounts");
+            devices();
+            case();
+        };
+        if let Err(panic) = thread::scope(|scope| scope.spawn(run).join()) {
             panic::resume_unwind(panic);
         }
     }
 
-    fn build(dir: &Path, flow_entries: u32, limit: Option<u32>) -> Self {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("own namespaces");
-        let none = None::<&str>;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(none, "/", none, private, none).expect("private mounts");
-        mount(Some("bpf"), dir, Some("bpf"), MsFlags::empty(), none).expect("a bpffs");
-        sysctl("ipv6/conf/default/accept_dad", "0");
-        sysctl("ipv6/conf/default/router_solicitations", "0");
-        sysctl("ipv6/conf/default/addr_gen_mode", "1");
-        sysctl("ipv6/conf/default/disable_ipv6", "1");
-        ip(DEVICES);
-        for device in SPEAK_V6 {
-            sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0");
-        }
-        ip(ROUTES);
-        // The kernel makes an address local a moment after it was given.
-        wait::until("the node's addresses to be local", || {
-            let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
-            let is_local = |host: &Host| {
-                let row = format!("{:032x} 80 ", u128::from(host.v6));
-                routes.lines().any(|line| line.starts_with(&row))
-            };
-            let all = [NODE, NODE_TWO, GATEWAY, GATEWAY2].iter().all(is_local);
-            Ok(all.then_some(()))
-        })
-        .expect("addresses");
-        for inner in ["gwi", "gwi2"] {
-            for family in ["ipv4", "ipv6"] {
-                sysctl(&format!("{family}/conf/{inner}/forwarding"), "1");
-            }
-        }
-        let datapath = Datapath::open(&Options {
-            bpf_dir: dir.to_path_buf(),
-            attach_mode: None,
-            netns_cookie: 0,
-            verbose: false,
-            flow_entries,
-            flows_per_endpoint: Some(limit.unwrap_or(u32::MAX)),
-            timeouts: Timeouts::DEFAULT,
-        })
-        .expect("the programs load");
+    fn build(loaded: Loaded) -> Self {
         let mut world = Self {
-            datapath,
+            loaded,
             ifindex: RefCell::default(),
-            bpf: dir.to_path_buf(),
         };
         world.rows();
         world
@@ -188,7 +161,8 @@ impl World {
                     kind: HostKind::Endpoint.code(),
                 });
             }
-            self.datapath
+            self.loaded
+                .datapath
                 .segment_set(gateway.network, &segment)
                 .expect("segment");
             for who in endpoints.iter().chain([gateway]) {
@@ -207,8 +181,12 @@ impl World {
                 local.insert(host.ip(family), self.index(device));
             }
         }
-        self.datapath.locals_set(&local).expect("node addresses");
-        self.datapath
+        self.loaded
+            .datapath
+            .locals_set(&local)
+            .expect("node addresses");
+        self.loaded
+            .datapath
             .node_addresses_set(NODE.v4.octets(), NODE.v6.octets())
             .expect("node addresses");
     }
@@ -261,22 +239,25 @@ impl World {
             kind: kind.code(),
             endpoint: who.endpoint,
         };
-        self.datapath
+        self.loaded
+            .datapath
             .port_set(self.index(who.device), &port)
             .expect("port");
         for family in [Family::V4, Family::V6] {
-            self.datapath
+            self.loaded
+                .datapath
                 .host_set(who.ip(family), &host)
                 .expect("address");
         }
-        self.datapath
+        self.loaded
+            .datapath
             .fdb_set(FdbKey::new(who.network, who.mac), &fdb)
             .expect("forwarding entry");
     }
 
     /// The data path.
     pub const fn datapath(&mut self) -> &mut Datapath {
-        &mut self.datapath
+        &mut self.loaded.datapath
     }
 
     /// Index of a device.
@@ -290,28 +271,34 @@ impl World {
     /// Changes the row of an endpoint's device, or of a gateway's inner end.
     pub fn port(&mut self, who: &Host, change: impl FnOnce(&mut Port)) {
         let index = self.index(who.device);
-        let rows = self.datapath.ports().expect("rows");
+        let rows = self.loaded.datapath.ports().expect("rows");
         let (_, mut port) = rows
             .into_iter()
             .find(|(i, _)| *i == index)
             .expect("its row");
         change(&mut port);
-        self.datapath.port_set(index, &port).expect("port");
+        self.loaded.datapath.port_set(index, &port).expect("port");
         // The network's options are in the rows of the addresses as well.
-        for (address, mut host) in self.datapath.hosts().expect("rows") {
+        for (address, mut host) in self.loaded.datapath.hosts().expect("rows") {
             if (host.network, host.endpoint) == (who.network, who.endpoint) {
                 host.flags = port.flags;
-                self.datapath.host_set(address, &host).expect("address");
+                self.loaded
+                    .datapath
+                    .host_set(address, &host)
+                    .expect("address");
             }
         }
     }
 
     /// Gives an endpoint one more address.
     pub fn second_address(&mut self, who: &Host, address: IpAddr) {
-        let rows = self.datapath.hosts().expect("rows");
+        let rows = self.loaded.datapath.hosts().expect("rows");
         let first = rows.iter().find(|(a, _)| *a == IpAddr::V4(who.v4));
         let (_, entry) = *first.expect("its row");
-        self.datapath.host_set(address, &entry).expect("address");
+        self.loaded
+            .datapath
+            .host_set(address, &entry)
+            .expect("address");
     }
 
     /// Writes the row of the uplink, changed from the usual.
@@ -325,7 +312,10 @@ impl World {
         };
         change(&mut uplink);
         let index = self.index(NODE.device);
-        self.datapath.uplink_set(index, &uplink).expect("uplink");
+        self.loaded
+            .datapath
+            .uplink_set(index, &uplink)
+            .expect("uplink");
     }
 
     /// Makes `wan0` an uplink as well.
@@ -338,7 +328,10 @@ impl World {
             mtu: MTU,
         };
         let index = self.index("wan0");
-        self.datapath.uplink_set(index, &uplink).expect("uplink");
+        self.loaded
+            .datapath
+            .uplink_set(index, &uplink)
+            .expect("uplink");
     }
 
     /// Runs `ip` commands (without the word `ip`), one on a line.
@@ -384,7 +377,10 @@ impl World {
             network: endpoint.network,
             number: u32::from(port),
         };
-        self.datapath.publish_set(key, &value).expect("publish");
+        self.loaded
+            .datapath
+            .publish_set(key, &value)
+            .expect("publish");
     }
 
     /// Lets these sources alone come to the ports published by this number.
@@ -392,23 +388,58 @@ impl World {
         let publish = u32::from(number);
         for net in sources {
             let net = net.parse().expect("a prefix");
-            self.datapath.from_set((publish, net), 1).expect("source");
+            self.loaded
+                .datapath
+                .from_set((publish, net), 1)
+                .expect("source");
         }
-        for (key, mut value) in self.datapath.published().expect("rows") {
+        for (key, mut value) in self.loaded.datapath.published().expect("rows") {
             if value.number == publish {
                 value.limited = 1;
-                self.datapath.publish_set(key, &value).expect("publish");
+                self.loaded
+                    .datapath
+                    .publish_set(key, &value)
+                    .expect("publish");
             }
         }
     }
 
     /// The pin of a map.
     pub(super) fn pin(&self, map: &str) -> PathBuf {
-        let generations = fs::read_dir(&self.bpf).expect("the pin directory");
+        let generations = fs::read_dir(&self.loaded.bpf).expect("the pin directory");
         generations
             .map(|entry| entry.expect("a generation").path().join("maps").join(map))
             .find(|pin| pin.exists())
             .expect("the map is pinned")
+    }
+}
+
+/// The node's devices, addresses and routes.
+fn devices() {
+    sysctl("ipv6/conf/default/accept_dad", "0");
+    sysctl("ipv6/conf/default/router_solicitations", "0");
+    sysctl("ipv6/conf/default/addr_gen_mode", "1");
+    sysctl("ipv6/conf/default/disable_ipv6", "1");
+    ip(DEVICES);
+    for device in SPEAK_V6 {
+        sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0");
+    }
+    ip(ROUTES);
+    // The kernel makes an address local a moment after it was given.
+    wait::until("the node's addresses to be local", || {
+        let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
+        let is_local = |host: &Host| {
+            let row = format!("{:032x} 80 ", u128::from(host.v6));
+            routes.lines().any(|line| line.starts_with(&row))
+        };
+        let all = [NODE, NODE_TWO, GATEWAY, GATEWAY2].iter().all(is_local);
+        Ok(all.then_some(()))
+    })
+    .expect("addresses");
+    for inner in ["gwi", "gwi2"] {
+        for family in ["ipv4", "ipv6"] {
+            sysctl(&format!("{family}/conf/{inner}/forwarding"), "1");
+        }
     }
 }
 

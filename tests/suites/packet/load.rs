@@ -46,7 +46,7 @@ fn programs() -> Vec<&'static str> {
 
 #[test]
 fn all_programs_load() {
-    World::run(|w| {
+    World::fresh(|w| {
         w.datapath().load_sockets().expect("the socket hooks load");
         for name in programs() {
             let program = w.datapath().ebpf().program_mut(name);
@@ -69,7 +69,7 @@ fn no_program_exceeds_its_budget_of_verified_instructions() {
     } else {
         1
     };
-    World::run(|w| {
+    World::fresh(|w| {
         let mut over = Vec::new();
         w.datapath().load_sockets().expect("the socket hooks load");
         for (name, budget) in BUDGETS.map(|(name, budget)| (name, budget * times)) {
