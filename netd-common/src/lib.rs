@@ -19,6 +19,7 @@
 //! | [`learn`] | MACs beyond its own behind a switch port |
 //! | [`stage`] | programs in which others go on |
 //! | [`storm`] | how much a switch port may have flooded |
+//! | [`trace`] | what the programs note while a packet is traced |
 //! | [`sock`] | calls of the node's own processes to published ports, and refused binds |
 #![cfg_attr(not(test), no_std)]
 #![deny(
@@ -47,5 +48,6 @@ pub mod reason;
 pub mod sock;
 pub mod stage;
 pub mod storm;
+pub mod trace;
 pub mod tuple;
 pub mod wire;

@@ -7,12 +7,14 @@ use aya_ebpf::bindings::{
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
 use netd_common::reason::DropReason;
+use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
 use netd_common::wire::Ip;
 
 use crate::L3;
 use crate::family::Net;
 use crate::skb::Skb;
+use crate::trace::trace;
 use crate::verdict::SENT_BY_NETD;
 use crate::work::{self, Work};
 
@@ -55,6 +57,7 @@ pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<R
     }
     // SAFETY: `raw` is the context, `fib` has the size given.
     let rc = unsafe { bpf_fib_lookup(skb.raw().cast::<c_void>(), &raw mut *fib, PARAMS, 0) };
+    trace(Point::Fib, rc.cast_unsigned() as u32, fib.ifindex);
     match u32::try_from(rc) {
         Ok(BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) => {}
         Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => return Ok(Route::Node),
@@ -77,6 +80,7 @@ pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<R
 #[inline(always)]
 pub fn send<A: Net>(skb: Skb, device: u32) -> Result<i32, DropReason> {
     let neigh = &mut work::get::<A>()?.neigh;
+    trace(Point::Neigh, device, 0);
     skb.set_mark(SENT_BY_NETD);
     // SAFETY: `neigh` has the size given.
     Ok(unsafe { bpf_redirect_neigh(device, &raw mut *neigh, NEIGH, 0) as i32 })

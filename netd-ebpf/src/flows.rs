@@ -11,11 +11,13 @@ use netd_common::flow::{State, begins, note, tcp_state};
 use netd_common::maps::{Dir, Flow, FlowKind, Uplink, flow_flags, payer};
 use netd_common::nat::{PortRange, TRIES, candidate};
 use netd_common::reason::DropReason;
+use netd_common::trace::{Point, taken};
 use netd_common::tuple::Tuple;
 use netd_common::wire::{L4, Packet, Window};
 
 use crate::family::Net;
 use crate::skb::Skb;
+use crate::trace::trace;
 use crate::work::{self, Work};
 use crate::{limits, sockets};
 
@@ -56,6 +58,7 @@ impl<A: Net> Hop<A> {
 #[inline(always)]
 pub fn follow<A: Net>(p: &Packet<A>, bytes: usize) -> Result<Option<&'static Hop<A>>, DropReason> {
     let Some(flow) = A::flows().get_ptr_mut(&p.tuple) else {
+        trace(Point::NoFlow, 0, 0);
         return Ok(None);
     };
     let hop = &mut work::get::<A>()?.hop;
@@ -68,6 +71,8 @@ pub fn follow<A: Net>(p: &Packet<A>, bytes: usize) -> Result<Option<&'static Hop
     if tag != p.tuple.tag() {
         return Err(DropReason::FlowRace);
     }
+    // SAFETY: as above.
+    unsafe { trace(Point::Flow, u32::from((*flow).kind), u32::from((*flow).dir)) };
     // SAFETY: as above. Packets of one direction are seldom on two CPUs at once; a lost count is
     // accepted there.
     unsafe {
@@ -226,6 +231,11 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     }
     match A::flows().insert(&p.tuple, &*flow, BPF_NOEXIST) {
         Ok(()) => {
+            trace(
+                Point::Begun,
+                u32::from(flow.kind),
+                u32::from(flow.to.sport.get()),
+            );
             limits::began(payer(wish.leg.endpoint, wish.client));
             Ok(())
         }
@@ -335,11 +345,19 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     // A client's port is no port of the node; the node's own flow holds its own first choice.
     let own = matches!(wish.kind, FlowKind::Node) && n == 0;
     if !matches!(wish.kind, FlowKind::Publish) && sockets::held(skb, packet.l4, key, own) {
+        if n == 0 {
+            trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);
+        }
         return 0;
     }
     match insert_reply(key, flow) {
         Ok(()) => *reserved = Reserved::Yes as u32,
-        Err(EEXIST) => return 0,
+        Err(EEXIST) => {
+            if n == 0 {
+                trace(Point::Taken, u32::from(to.sport.get()), taken::FLOW);
+            }
+            return 0;
+        }
         Err(_) => *reserved = Reserved::Full as u32,
     }
     1

@@ -4,12 +4,14 @@
 use netd_common::learn::{OnLink, admit, is_fresh, learns, refresh_due};
 use netd_common::maps::{FdbKey, Learned, Port};
 use netd_common::reason::DropReason;
+use netd_common::trace::{Point, source};
 use netd_common::wire::Window;
 
 use crate::atomic;
 use crate::maps::{FDB, LEARNED, PORT};
 use crate::meter;
 use crate::skb::Skb;
+use crate::trace::trace;
 use crate::verdict::Verdict;
 
 /// Insert only if the key is not there.
@@ -47,6 +49,7 @@ fn source_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
                 // SAFETY: as above.
                 unsafe { core::ptr::write_volatile(&raw mut (*known).last_seen, entry.last_seen) };
             }
+            trace(Point::Source, device, source::KNOWN);
             return Ok(Verdict::OPEN);
         }
     }
@@ -61,7 +64,12 @@ fn source_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
         None => LEARNED.insert(&key, &entry, BPF_NOEXIST).is_ok(),
     };
     if !stays {
+        trace(Point::Source, device, source::FORGOTTEN);
         meter::leave(device);
+    } else if known.is_some() {
+        trace(Point::Source, device, source::MOVED);
+    } else {
+        trace(Point::Source, device, source::LEARNED);
     }
     Ok(Verdict::OPEN)
 }

@@ -36,6 +36,7 @@ mod skb;
 mod sock;
 mod sockets;
 mod switch;
+mod trace;
 mod uplink;
 mod verdict;
 mod work;
@@ -47,11 +48,13 @@ use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
 use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use aya_log_ebpf::debug;
 use netd_common::reason::{DropReason, Hook};
+use netd_common::trace::Point;
 use netd_common::wire::{ETH_LEN, Window};
 
 use crate::call::Call;
 use crate::maps::STAGES;
 use crate::skb::Skb;
+use crate::trace::trace;
 use crate::verdict::{Verdict, count, finish};
 
 /// Offset of the IP header.
@@ -117,12 +120,18 @@ fn end(ctx: &TcContext, hook: Hook, verdict: Verdict) -> i32 {
     let verdict = match verdict.slot() {
         None => verdict,
         Some(slot) => {
+            trace(Point::Stage, slot, 0);
             skb.set_hook(hook);
             // SAFETY: the map holds programs of this type; control comes back only if one is missing.
             unsafe { STAGES.tail_call(ctx, slot) };
             Verdict::of(Err(DropReason::Helper))
         }
     };
+    trace(
+        Point::Verdict,
+        hook as u32,
+        verdict.dropped().map_or(0, u32::from),
+    );
     say(ctx, hook, verdict.dropped());
     finish(hook, skb.len(), verdict)
 }
@@ -139,10 +148,12 @@ pub fn netd_xdp(ctx: XdpContext) -> u32 {
     let frame = xdp::Frame::new(&ctx);
     match xdp::judge(&frame) {
         Ok(()) => {
+            trace(Point::Verdict, Hook::Xdp as u32, 0);
             count(Hook::Xdp, None, frame.len());
             XDP_PASS
         }
         Err(reason) => {
+            trace(Point::Verdict, Hook::Xdp as u32, reason as u32);
             say(&ctx, Hook::Xdp, Some(reason as u8));
             count(Hook::Xdp, Some(reason), frame.len());
             XDP_DROP

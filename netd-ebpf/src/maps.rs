@@ -9,6 +9,7 @@ use netd_common::maps::{
 };
 use netd_common::reason::STATS_LEN;
 use netd_common::stage::SLOTS;
+use netd_common::trace::Trace;
 use netd_common::tuple::Tuple;
 
 use crate::work::Work;
@@ -66,6 +67,10 @@ pub static HELD: Array<Held> = Array::with_max_entries(size::HELD, 0);
 /// Programs in which others go on: [`netd_common::stage::Stage`].
 #[map]
 pub static STAGES: ProgramArray = ProgramArray::with_max_entries(SLOTS, 0);
+
+/// What was decided about a packet that is traced.
+#[map]
+pub static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 
 /// The packet at hand.
 #[map]

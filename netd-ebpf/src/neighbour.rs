@@ -4,6 +4,7 @@ use netd_common::addr::V6;
 use netd_common::guard::{self, Source};
 use netd_common::maps::{HostEntry, HostKind, Port};
 use netd_common::reason::DropReason;
+use netd_common::trace::Point;
 use netd_common::wire::Window;
 use netd_common::wire::arp::{Arp, Op};
 use netd_common::wire::nd::{self, ADVERT_LEN, Kind, advertisement};
@@ -11,6 +12,7 @@ use netd_common::wire::nd::{self, ADVERT_LEN, Kind, advertisement};
 use crate::family::Net;
 use crate::learn;
 use crate::skb::{Skb, send};
+use crate::trace::trace;
 use crate::verdict::{SENT_BY_NETD, Verdict};
 use crate::work::{self, Answer};
 
@@ -36,6 +38,7 @@ fn arp_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let Some(host) = known(port, arp.target_ip, arp.sender_ip) else {
         return Ok(Verdict::OPEN);
     };
+    trace(Point::Answer, 4, 0);
     skb.store(0, &arp.answer(host.mac))?;
     Ok(back(skb, port))
 }
@@ -101,6 +104,7 @@ fn advertise_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason>
     let asker = skb.load::<6>(6).ok_or(DropReason::Truncated)?;
     skb.resize(ADVERT_LEN)?;
     work.frame = advertisement(asker, work.packet.ip.src, *target, *mac, *router != 0);
+    trace(Point::Answer, 6, 0);
     skb.store(0, &work.frame)?;
     Ok(back(skb, port))
 }
@@ -117,8 +121,14 @@ pub fn owned<A: Net>(
     match source {
         Source::Own => Ok(()),
         Source::Ask => match addr.host() {
-            Some(h) if h.endpoint == port.endpoint && h.network == port.network => Ok(()),
-            None if learn::unclaimed(port, &addr) => Ok(()),
+            Some(h) if h.endpoint == port.endpoint && h.network == port.network => {
+                trace(Point::Address, 1, 0);
+                Ok(())
+            }
+            None if learn::unclaimed(port, &addr) => {
+                trace(Point::Address, 0, 0);
+                Ok(())
+            }
             Some(_) | None => Err(reason),
         },
     }

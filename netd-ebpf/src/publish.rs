@@ -4,6 +4,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use netd_common::maps::{FlowKind, FromKey, Port, Publish, Uplink, port_flags};
 use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
+use netd_common::trace::Point;
 use netd_common::wire::Packet;
 
 use crate::family::Net;
@@ -11,6 +12,7 @@ use crate::flows::{self, Hop, Leg};
 use crate::maps::{FROM, NODE};
 use crate::skb::{Skb, receive};
 use crate::sockets::{self, Owner};
+use crate::trace::trace;
 use crate::verdict::Verdict;
 use crate::{route, work};
 
@@ -75,6 +77,7 @@ fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict,
             }
         }
     }
+    trace(Point::Node, 0, 0);
     Ok(Verdict::redirect(receive(port.outer)))
 }
 
@@ -92,12 +95,17 @@ pub fn concerns<A: Net>(p: &Packet<A>) -> bool {
 /// these very sockets, goes on.
 #[inline(always)]
 fn is_new<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
-    sockets::owner(skb, p.l4, &p.tuple) != Owner::Connected
+    let new = sockets::owner(skb, p.l4, &p.tuple) != Owner::Connected;
+    if !new {
+        trace(Point::Socket, 0, 0);
+    }
+    new
 }
 
 /// Refuses a source a publish is not for.
 #[inline(always)]
 fn admit<A: Net>(publish: &Publish, src: A) -> Result<(), DropReason> {
+    trace(Point::Publish, publish.number, publish.endpoint);
     if publish.limited == 0 {
         return Ok(());
     }

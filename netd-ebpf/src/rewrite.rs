@@ -8,10 +8,12 @@ use netd_common::addr::{Addr, Mac, V4, V6};
 use netd_common::checksum::Delta;
 use netd_common::nat::{Rewrite, port_bytes};
 use netd_common::reason::DropReason;
+use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{ETH_LEN, Eth, Family, L4, Packet, V4_LEN, Window, v4_forward, v6_forward};
 
 use crate::skb::Skb;
+use crate::trace::trace;
 
 /// `BPF_F_IPV6` where the kernel knows it (6.16, commit ead7f9b8de65), else 0; set by the loader.
 #[unsafe(no_mangle)]
@@ -28,6 +30,7 @@ pub fn apply<A: Family>(
     let l4 = usize::from(p.ip.l4);
     let same_ports = p.tuple.sport == to.sport && p.tuple.dport == to.dport;
     let same_addrs = p.tuple.src == to.src && p.tuple.dst == to.dst;
+    trace(Point::Rewrite, u32::from(hops), 0);
     // 1. L4 checksum
     if let Some(field) = p.l4.checksum() {
         let plan = Rewrite::plan(&p.tuple, to);

@@ -6,6 +6,7 @@ use netd_common::learn::learns;
 use netd_common::maps::{FlowKind, HostEntry, HostKind, Port, flow_flags, port_flags};
 use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
+use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{L4, Packet, Window};
 
@@ -14,6 +15,7 @@ use crate::fib::Route;
 use crate::flows::{Hop, Leg};
 use crate::maps::UPLINK;
 use crate::skb::{Skb, receive};
+use crate::trace::trace;
 use crate::verdict::Verdict;
 use crate::{fib, flows, publish, rewrite, work};
 
@@ -94,6 +96,7 @@ fn to_host<A: Net>(
     p: &Packet<A>,
     host: &HostEntry,
 ) -> Result<Verdict, DropReason> {
+    trace(Point::Host, host.endpoint, host.network);
     if HostKind::from_code(host.kind) == HostKind::Gateway {
         // An address of the node, on whichever network.
         return Ok(Verdict::NODE);

@@ -7,7 +7,10 @@ use aya_ebpf::helpers::generated::{
     bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use netd_common::reason::{DropReason, Hook};
+use netd_common::trace::Point;
 use netd_common::wire::Window;
+
+use crate::trace::{trace, tracing};
 
 /// `pkt_type` of a frame that is for this host.
 const PACKET_HOST: u32 = 0;
@@ -172,6 +175,7 @@ impl Skb {
     /// ingress hooks.
     #[inline(always)]
     pub fn peer(self, device: u32) -> i32 {
+        trace(Point::Peer, device, 0);
         if self.pkt_type() != PACKET_HOST {
             // The frame was addressed to the peer, not to the device it came in on; before Linux 6.15
             // `bpf_redirect_peer` leaves PACKET_OTHERHOST in place and IP drops it.
@@ -182,16 +186,24 @@ impl Skb {
         unsafe { bpf_redirect_peer(device, 0) as i32 }
     }
 
-    /// Sends a copy out of a device.
+    /// Sends a copy out of a device. Not while the packet is only traced: this helper sends for good.
     #[inline(always)]
     pub fn copy_out(self, device: u32) {
+        if tracing() {
+            trace(Point::Copy, device, 0);
+            return;
+        }
         // SAFETY: `raw` is the context. A copy that cannot be made is lost, as on a full queue.
         unsafe { bpf_clone_redirect(self.raw, device, 0) };
     }
 
-    /// Lets the node's stack receive a copy from a device.
+    /// Lets the node's stack receive a copy from a device; not while the packet is only traced.
     #[inline(always)]
     pub fn copy_receive(self, device: u32) {
+        if tracing() {
+            trace(Point::Copy, device, 1);
+            return;
+        }
         // SAFETY: as above.
         unsafe { bpf_clone_redirect(self.raw, device, u64::from(BPF_F_INGRESS)) };
     }
@@ -200,6 +212,7 @@ impl Skb {
 /// Sends the packet out of a device.
 #[inline(always)]
 pub fn send(device: u32) -> i32 {
+    trace(Point::Send, device, 0);
     // SAFETY: a plain helper call.
     unsafe { bpf_redirect(device, 0) as i32 }
 }
@@ -207,6 +220,7 @@ pub fn send(device: u32) -> i32 {
 /// Lets the node's stack receive the packet from a device. Its destination MAC must be the device's.
 #[inline(always)]
 pub fn receive(device: u32) -> i32 {
+    trace(Point::Receive, device, 0);
     // SAFETY: a plain helper call.
     unsafe { bpf_redirect(device, u64::from(BPF_F_INGRESS)) as i32 }
 }

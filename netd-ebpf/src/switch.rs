@@ -7,11 +7,13 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use netd_common::addr::Mac;
 use netd_common::maps::{FdbKey, HostKind, Port, SegmentKey};
 use netd_common::reason::DropReason;
+use netd_common::trace::Point;
 use netd_common::wire::Window;
 use netd_common::wire::group::stays_on_its_link;
 
 use crate::maps::{FDB, SEGMENT};
 use crate::skb::{Skb, receive};
+use crate::trace::trace;
 use crate::verdict::{SENT_BY_NETD, Verdict};
 use crate::{learn, meter};
 
@@ -22,6 +24,7 @@ pub fn forward(skb: Skb, port: &'static Port, dst: Mac) -> Result<Verdict, DropR
     let Some(entry) = (unsafe { FDB.get(&FdbKey::new(port.network, dst)) }) else {
         return Ok(unwritten(skb, port));
     };
+    trace(Point::Fdb, entry.device, entry.kind);
     if entry.device == skb.ifindex() {
         return Err(DropReason::Reflected);
     }
@@ -42,6 +45,7 @@ pub fn to_endpoint(skb: Skb, port: &Port, dst: Mac) -> Verdict {
     if entry.device == skb.ifindex() || entry.kind != HostKind::Endpoint.code() {
         return Verdict::OPEN;
     }
+    trace(Point::Fdb, entry.device, entry.kind);
     Verdict::redirect(skb.peer(entry.device))
 }
 
@@ -54,8 +58,14 @@ fn unwritten(skb: Skb, port: &'static Port) -> Verdict {
     };
     match learn::device(port, &FdbKey::new(port.network, dst)) {
         Some(device) if device == skb.ifindex() => Verdict::of(Err(DropReason::Reflected)),
-        Some(device) => Verdict::redirect(skb.peer(device)),
-        None => flood(skb, port),
+        Some(device) => {
+            trace(Point::Learned, device, 0);
+            Verdict::redirect(skb.peer(device))
+        }
+        None => {
+            trace(Point::Unknown, 0, 0);
+            flood(skb, port)
+        }
     }
 }
 
@@ -82,6 +92,7 @@ pub fn flood(skb: Skb, port: &'static Port) -> Verdict {
     if !meter::may_flood(skb.ifindex(), port) {
         return Verdict::of(Err(DropReason::Storm));
     }
+    trace(Point::Flood, port.segment_ports, 0);
     // From the gateway's inner end a frame must not go to its outer end.
     let from = if port.endpoint == 0 {
         port.outer
