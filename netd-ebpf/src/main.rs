@@ -39,6 +39,7 @@ mod switch;
 mod trace;
 mod uplink;
 mod verdict;
+mod watch;
 mod work;
 mod xdp;
 

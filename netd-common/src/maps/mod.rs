@@ -5,6 +5,7 @@
 //! `docs/maps.md` lists who writes and who reads each map.
 
 mod endpoint;
+mod event;
 mod flow;
 mod learn;
 mod publish;
@@ -12,6 +13,7 @@ mod socket;
 mod uplink;
 
 pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
+pub use event::{Closed, Event, EventKind, HEADERS, MAX_SNAPLEN, Outcome, event_flags, watch};
 pub use flow::{Dir, Ending, Flow, FlowKind, Limits, ending, flow_flags, payer};
 pub use learn::{Learned, Meter};
 pub use publish::{FromKey, Publish, PublishKey, Source};
@@ -62,6 +64,12 @@ pub mod name {
     pub const CALLED: &str = "CALLED";
     /// Not pinned: [`held_index`](crate::sock::held_index) -> [`Held`](super::Held).
     pub const HELD: &str = "HELD";
+    /// Not pinned, a ring buffer: [`Event`](super::Event)s while somebody watches.
+    pub const EVENTS: &str = "EVENTS";
+    /// Not pinned: `u32` ifindex -> `u32` bytes to capture of each packet at that device; ifindex 0: at all.
+    pub const WATCHED: &str = "WATCHED";
+    /// Not pinned, per CPU: `u64` events for which `EVENTS` had no room.
+    pub const LOST: &str = "LOST";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
         PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, USAGE, LIMITS,
