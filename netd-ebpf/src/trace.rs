@@ -1,22 +1,16 @@
 //! Notes on what is decided, for `netd trace`. The daemon traces with a second load of the programs, on
 //! copies of the maps; in the load that is hooked `WATCH` is 0, and the verifier takes the code away.
 
-use aya_ebpf::Global;
+use netd_common::maps::watch;
 use netd_common::trace::{NOTES, Note, Point};
 
 use crate::maps::TRACE;
-
-/// Who watches; set by the loader.
-#[unsafe(no_mangle)]
-static WATCH: Global<u32> = Global::new(0);
-
-/// Bit of [`WATCH`]: a packet is traced, with `BPF_PROG_TEST_RUN`. Nothing may leave the program then.
-const TRACED: u32 = 4;
+use crate::watch::on;
 
 /// Whether the packet is only traced: what helpers would send for good must not be sent.
 #[inline(always)]
 pub fn tracing() -> bool {
-    WATCH.load() & TRACED != 0
+    on(watch::TRACE)
 }
 
 /// Notes a decision.
