@@ -18,6 +18,14 @@ pub mod port_flags {
     pub const FORWARDS: u32 = 1 << 4;
     /// Frames of every `EtherType`, VLAN-tagged ones too, are switched by their MACs.
     pub const ANY_ETHERTYPE: u32 = 1 << 5;
+    /// Masquerade profile `strict`: one outside socket for each inside socket whatever it talks to, and
+    /// never the same for two (RFC 4787 REQ-1); else `balanced`, which shares ports when they run short.
+    pub const STRICT: u32 = 1 << 6;
+    /// Mappings let in packets from anybody (RFC 4787 section 5, endpoint-independent filtering). With
+    /// neither this nor [`FILTER_ADDRESS`]: only from the sockets that were talked to.
+    pub const FILTER_ANY: u32 = 1 << 7;
+    /// Mappings let in packets from the addresses that were talked to, from any port of theirs.
+    pub const FILTER_ADDRESS: u32 = 1 << 8;
 }
 
 /// Value of `PORT`: all a program needs about the device a frame came from, and about its network,
@@ -61,6 +69,11 @@ pub struct Port {
     pub bits4: u8,
     /// Prefix length of the network's IPv6 subnet; 0: it has none.
     pub bits6: u8,
+    /// First outside port masquerade may take for the network, in the machine's byte order; 0: the
+    /// uplink's range.
+    pub masq_min: u16,
+    /// Last outside port masquerade may take for the network; 0 as `masq_min`.
+    pub masq_max: u16,
     /// Zero.
     pub pad: [u8; 2],
 }

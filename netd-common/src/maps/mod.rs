@@ -18,7 +18,7 @@ pub use flow::{Dir, Ending, Flow, FlowKind, Limits, ending, flow_flags, payer};
 pub use learn::{Learned, Meter};
 pub use publish::{FromKey, Publish, PublishKey, Source};
 pub use socket::{Called, CalledKey, Held};
-pub use uplink::{DenyKey, Node, Stat, Uplink, node_flags};
+pub use uplink::{DenyKey, Node, Range, SILENT, Stat, Uplink, node_flags};
 
 /// Names of the maps, as in the ELF and as file names of their pins.
 pub mod name {

@@ -26,6 +26,27 @@ pub mod node_flags {
     pub const DENY: u32 = 1;
 }
 
+/// Ports, both ends included, in the machine's byte order; 0 to 0: none.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Range {
+    /// First.
+    pub min: u16,
+    /// Last, not below `min`.
+    pub max: u16,
+}
+
+impl Range {
+    /// Whether a port is in the range. Port 0 is in none.
+    #[inline(always)]
+    pub const fn has(self, port: u16) -> bool {
+        port != 0 && self.min <= port && port <= self.max
+    }
+}
+
+/// Ranges in [`Node::silent`].
+pub const SILENT: usize = 4;
+
 /// The one value of `NODE`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -37,6 +58,18 @@ pub struct Node {
     pub v4: V4,
     /// The same of IPv6.
     pub v6: V6,
+    /// Ports of masquerade at which a TCP SYN that belongs to nothing (no mapping, publish or listener)
+    /// is dropped without a word (RFC 5382 REQ-4); elsewhere the node's stack answers.
+    pub silent: [Range; SILENT],
+}
+
+impl Node {
+    /// Whether an unsolicited SYN to a port of the node is dropped without a word.
+    #[inline(always)]
+    pub const fn silent(&self, port: u16) -> bool {
+        let [a, b, c, d] = &self.silent;
+        a.has(port) || b.has(port) || c.has(port) || d.has(port)
+    }
 }
 
 /// Key of `DENY`, an LPM trie: a source prefix whose packets die in XDP.
@@ -68,4 +101,29 @@ pub struct Stat {
     pub packets: u64,
     /// Bytes (L2).
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_silent_in_its_ranges_and_at_port_0_never() {
+        let range = |min, max| Range { min, max };
+        let node = |silent| Node {
+            silent,
+            ..Node::zeroed()
+        };
+        let none = node([Range::default(); SILENT]);
+        assert!((0..=u16::MAX).all(|port| !none.silent(port)));
+        let four = node([
+            range(0, 5),
+            range(9, 9),
+            range(20, 30),
+            range(65_535, 65_535),
+        ]);
+        let inside: Vec<u16> = (0..=u16::MAX).filter(|p| four.silent(*p)).collect();
+        let wanted = [1..=5, 9..=9, 20..=30, 65_535..=65_535];
+        assert_eq!(inside, wanted.into_iter().flatten().collect::<Vec<u16>>());
+    }
 }

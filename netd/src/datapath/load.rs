@@ -24,7 +24,7 @@ use super::error::{Error, Result, chain};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_EBPF_OBJECT"));
 
 /// Generation of the map layouts: the directory pins are under. A change of any layout counts it up.
-const GENERATION: &str = "g2";
+const GENERATION: &str = "g3";
 
 /// Names of the TC programs that are hooked.
 pub const CLASSIFIERS: [&str; 5] = [

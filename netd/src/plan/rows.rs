@@ -147,6 +147,8 @@ fn port(network: &Network, outer: u32, inner: u32) -> Port {
         storm: network.storm,
         bits4: prefix_len(network, false),
         bits6: prefix_len(network, true),
+        masq_min: 0,
+        masq_max: 0,
         pad: [0; 2],
     }
 }

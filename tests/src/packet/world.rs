@@ -213,6 +213,8 @@ impl World {
             storm: 2_000,
             bits4: 24,
             bits6: 64,
+            masq_min: 0,
+            masq_max: 0,
             pad: [0; 2],
         };
         let kind = if is_gateway {
