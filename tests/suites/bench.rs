@@ -221,6 +221,37 @@ fn netd_is_measured_beside_its_peers_on_every_path() -> Result<()> {
 }
 
 #[test]
+fn every_program_is_measured_by_itself() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let run = Command::new(env!("CARGO_BIN_EXE_netd-lab"))
+        .args(["bench", "--quick", "--path", "programs", "--attach", "0"])
+        .arg("--out")
+        .arg(out.path())
+        .output()?;
+    ensure!(run.status.success(), "{run:?}");
+    let shown = String::from_utf8(run.stdout)?;
+    let mut written = shown.lines().filter_map(|l| l.strip_prefix("wrote "));
+    let json = written.next_back().context("no JSON was written")?;
+    let report: Value = serde_json::from_slice(&std::fs::read(json)?)?;
+    let programs = &report["programs"];
+    let ways = programs["ways"].as_array().context("no ways")?;
+    assert_eq!(ways.len(), 9);
+    // A look-up takes some time anywhere; a packet that dies at once takes next to none.
+    let switched = ways
+        .iter()
+        .find(|way| way["what"] == "switched inside a network");
+    assert!(switched.is_some_and(|way| way["v4_ns"].as_f64() > Some(1.0)));
+    let sizes = programs["sizes"].as_array().context("no sizes")?;
+    for program in ["netd_ep_out", "netd_ep_new", "netd_xdp"] {
+        let size = sizes.iter().find(|size| size["program"] == program);
+        let instructions = size.and_then(|size| size["instructions"].as_u64());
+        assert!(instructions > Some(100), "{program}: {instructions:?}");
+        assert!(shown.contains(program), "the table has no {program}");
+    }
+    Ok(())
+}
+
+#[test]
 fn wrong_usage_is_refused_before_anything_is_made() -> Result<()> {
     for args in [
         &["--rounds", "0"][..],

@@ -2,7 +2,7 @@
 //!
 //! The method is in `docs/bench.md`. `load` is the load generator and `worker` the processes it
 //! runs in, `udp` that of one-way packets; `peers`, `node` and `scale` build what is compared; `schedule` interleaves the cells;
-//! `attach` measures attaching; `stats` and `compare` turn cells into ratios; `report` keeps
+//! `attach` measures attaching, `programs` what the programs cost by themselves; `stats` and `compare` turn cells into ratios; `report` keeps
 //! them, `table` and `plot` show them.
 
 mod attach;
@@ -16,6 +16,7 @@ mod options;
 mod peers;
 mod plot;
 mod probe;
+mod programs;
 mod report;
 mod scale;
 mod scenario;
@@ -95,6 +96,9 @@ fn bench(options: &Options) -> Result<bool> {
             report.attach = Some(attach::measure(&peers.0, lab.as_ref(), options)?);
             report.attach_scale = attach::at_scale(&nodes, options)?;
         }
+    }
+    if options.wants_programs() {
+        report.programs = Some(programs::measure(options));
     }
     report.finish();
     println!("{}", table::show(&report));

@@ -70,6 +70,8 @@ pub enum Path {
     EndpointScale,
     /// Small packets one way, endpoint to endpoint and to outside
     Udp,
+    /// The programs by themselves: nanoseconds for a packet, verified instructions
+    Programs,
 }
 
 /// How netd hooks its TC programs.
@@ -158,6 +160,11 @@ impl Options {
     /// Whether a path is asked for.
     pub fn wants(&self, scenario: Scenario) -> bool {
         self.paths.is_empty() || self.paths.contains(&scenario.path())
+    }
+
+    /// Whether the programs by themselves are asked for.
+    pub fn wants_programs(&self) -> bool {
+        !self.peers_only && (self.paths.is_empty() || self.paths.contains(&Path::Programs))
     }
 
     /// The directory results go to.

@@ -15,6 +15,7 @@ use super::compare::{self, Comparison, Figure, Target};
 use super::machine::{self, Machine};
 use super::options::Options;
 use super::plot;
+use super::programs::Programs;
 use super::schedule::Cell;
 use super::stats;
 
@@ -47,6 +48,8 @@ pub struct Report {
     pub attach: Option<Attached>,
     /// Attaching one more where there are many.
     pub attach_scale: Vec<AtScale>,
+    /// The programs by themselves.
+    pub programs: Option<Programs>,
     /// Every cell, in the order they ran.
     pub cells: Vec<Cell>,
 }
@@ -68,6 +71,7 @@ impl Report {
             comparisons: Vec::new(),
             attach: None,
             attach_scale: Vec::new(),
+            programs: None,
             cells: Vec::new(),
         }
     }

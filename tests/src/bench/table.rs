@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use super::attach::{AtScale, Attached};
 use super::compare::Target;
 use super::peers::IpVersion;
+use super::programs::Programs;
 use super::report::{ATTACH_TARGET, RSS_TARGET, Report};
 use super::scenario;
 use super::stats;
@@ -24,6 +25,9 @@ pub fn show(report: &Report) -> String {
     tables.extend(report.attach.as_ref().map(attach_table));
     if !report.attach_scale.is_empty() {
         tables.push(attach_scale_table(&report.attach_scale));
+    }
+    if let Some(programs) = &report.programs {
+        tables.extend([ways_table(programs), sizes_table(programs)]);
     }
     let tables: Vec<String> = tables.iter().map(Table::to_string).collect();
     format!(
@@ -244,6 +248,34 @@ fn attach_scale_table(all: &[AtScale]) -> Table {
             ratio
                 .map(|r| format!("{:.2} [{:.2} - {:.2}]", r.median, r.low, r.high))
                 .unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn ways_table(programs: &Programs) -> Table {
+    let mut table = new_table(&["one packet in a program", "hook", "IPv4 ns", "IPv6 ns"]);
+    right_aligned(&mut table, 2..4);
+    for way in &programs.ways {
+        table.add_row([
+            way.what.to_owned(),
+            way.program.to_owned(),
+            format!("{:.0}", way.v4_ns),
+            format!("{:.0}", way.v6_ns),
+        ]);
+    }
+    table
+}
+
+fn sizes_table(programs: &Programs) -> Table {
+    let mut table = new_table(&["program", "instructions", "verified"]);
+    right_aligned(&mut table, 1..3);
+    let known = |n: Option<u32>| n.map(scenario::count).unwrap_or_default();
+    for size in &programs.sizes {
+        table.add_row([
+            size.program.to_owned(),
+            known(size.instructions),
+            known(size.verified),
         ]);
     }
     table
