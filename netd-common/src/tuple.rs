@@ -54,6 +54,20 @@ impl<A: Addr> Tuple<A> {
         }
     }
 
+    /// The same with 16-byte addresses.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_16(&self) -> Tuple<V6> {
+        Tuple {
+            src: self.src.to_16(),
+            dst: self.dst.to_16(),
+            sport: self.sport,
+            dport: self.dport,
+            proto: self.proto,
+            pad: [0; 3],
+        }
+    }
+
     /// A number that differs, with high odds, between the keys of two flows: it is stored in the
     /// value, so that a reader sees when the kernel gave the element to another key.
     #[inline(always)]

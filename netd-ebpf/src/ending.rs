@@ -11,20 +11,27 @@ use aya_ebpf::helpers::generated::{
 };
 use netd_common::addr::{V4, V6};
 use netd_common::flow::{SWEEP_EVERY, is_left_over, is_pair, life};
-use netd_common::maps::{Dir, Ending, Flow, ending, payer};
+use netd_common::maps::{Closed, Dir, Ending, Flow, ending, payer};
 use netd_common::tuple::Tuple;
 use netd_common::wire::Window;
 
 use crate::family::Net;
 use crate::maps::SWEPT;
 use crate::skb::Skb;
+use crate::watch::{self, Closing};
 use crate::{limits, work};
 
 /// Ends the flow with `key` as its original key that began at `created`: true. Or removes an entry there
 /// without its other half: false. `over_at`: only if it is over then; 0: whatever its state. `other` is room for the other
 /// key: the stack is small, and not every caller may use the CPU's work value.
 #[inline(always)]
-fn end<A: Net>(key: &Tuple<A>, created: u64, over_at: u64, other: &mut Tuple<A>) -> bool {
+fn end<A: Net>(
+    key: &Tuple<A>,
+    created: u64,
+    over_at: u64,
+    other: &mut Tuple<A>,
+    why: Closed,
+) -> bool {
     let Some(entry) = A::flows().get_ptr(key) else {
         return false;
     };
@@ -38,6 +45,7 @@ fn end<A: Net>(key: &Tuple<A>, created: u64, over_at: u64, other: &mut Tuple<A>)
     let endpoint = payer(entry.endpoint, entry.client);
     *other = entry.to.reverse();
     let mut whole = false;
+    let mut closing = Closing::NOTHING;
     if let Some(half) = A::flows().get_ptr(&*other) {
         // SAFETY: as above.
         let half = unsafe { &*half };
@@ -55,12 +63,15 @@ fn end<A: Net>(key: &Tuple<A>, created: u64, over_at: u64, other: &mut Tuple<A>)
                     return false;
                 }
             }
+            closing = watch::closing(key, entry, half, why);
         }
     }
     if !whole && over_at != 0 && !is_left_over(entry, over_at) {
         return false;
     }
-    if A::flows().remove(key).is_err() {
+    let removed = A::flows().remove(key).is_ok();
+    closing.settle(removed);
+    if !removed {
         // Somebody else was quicker, and counts.
         return false;
     }
@@ -135,7 +146,12 @@ extern "C" fn one<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     let mut other = MaybeUninit::<Tuple<A>>::uninit();
     // SAFETY: `end` writes it before it reads it; any bytes are a tuple.
     let other = unsafe { &mut *other.as_mut_ptr() };
-    if end(&flow.key, flow.created, batch.over_at, other) {
+    let why = if batch.over_at == 0 {
+        Closed::Ended
+    } else {
+        Closed::Over
+    };
+    if end(&flow.key, flow.created, batch.over_at, other, why) {
         batch.ended += 1;
     }
     0
@@ -199,6 +215,6 @@ extern "C" fn visit<A: Net>(
         return 0;
     }
     work.key = *key;
-    end(&work.key, flow.created, now, &mut work.to);
+    end(&work.key, flow.created, now, &mut work.to, Closed::MadeRoom);
     0
 }

@@ -16,6 +16,7 @@ use crate::family::Net;
 use crate::skb::Skb;
 use crate::trace::trace;
 use crate::verdict::SENT_BY_NETD;
+use crate::watch::goes;
 use crate::work::{self, Work};
 
 /// Sizes the helpers want to know.
@@ -80,7 +81,7 @@ pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<R
 #[inline(always)]
 pub fn send<A: Net>(skb: Skb, device: u32) -> Result<i32, DropReason> {
     let neigh = &mut work::get::<A>()?.neigh;
-    trace(Point::Neigh, device, 0);
+    goes(Point::Neigh, device);
     skb.set_mark(SENT_BY_NETD);
     // SAFETY: `neigh` has the size given.
     Ok(unsafe { bpf_redirect_neigh(device, &raw mut *neigh, NEIGH, 0) as i32 })

@@ -19,7 +19,7 @@ use crate::family::Net;
 use crate::skb::Skb;
 use crate::trace::trace;
 use crate::work::{self, Work};
-use crate::{limits, sockets};
+use crate::{limits, sockets, watch};
 
 /// `-EEXIST` as the map helpers return it.
 const EEXIST: i32 = -17;
@@ -237,6 +237,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
                 u32::from(flow.to.sport.get()),
             );
             limits::began(payer(wish.leg.endpoint, wish.client));
+            watch::opened::<A>();
             Ok(())
         }
         Err(rc) => {

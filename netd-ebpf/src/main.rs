@@ -65,6 +65,7 @@ const L3: usize = ETH_LEN;
 #[classifier]
 pub fn netd_ep_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
+    watch::arrives(skb, Hook::EpOut);
     end(&ctx, Hook::EpOut, Verdict::of(endpoint::out(skb)))
 }
 
@@ -72,6 +73,7 @@ pub fn netd_ep_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn netd_ep_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
+    watch::arrives(skb, Hook::EpIn);
     end(&ctx, Hook::EpIn, Verdict::of(endpoint::r#in(skb)))
 }
 
@@ -79,19 +81,24 @@ pub fn netd_ep_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn netd_gw_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
+    watch::arrives(skb, Hook::GwOut);
     end(&ctx, Hook::GwOut, Verdict::of(gateway::out(skb)))
 }
 
 /// TC ingress of an uplink.
 #[classifier]
 pub fn netd_up_in(ctx: TcContext) -> i32 {
-    end(&ctx, Hook::UpIn, uplink::r#in(Skb::new(ctx.skb.skb)))
+    let skb = Skb::new(ctx.skb.skb);
+    watch::arrives(skb, Hook::UpIn);
+    end(&ctx, Hook::UpIn, uplink::r#in(skb))
 }
 
 /// TC egress of an uplink.
 #[classifier]
 pub fn netd_up_out(ctx: TcContext) -> i32 {
-    end(&ctx, Hook::UpOut, uplink::out(Skb::new(ctx.skb.skb)))
+    let skb = Skb::new(ctx.skb.skb);
+    watch::arrives(skb, Hook::UpOut);
+    end(&ctx, Hook::UpOut, uplink::out(skb))
 }
 
 /// Goes on from `netd_ep_out`.
@@ -128,11 +135,7 @@ fn end(ctx: &TcContext, hook: Hook, verdict: Verdict) -> i32 {
             Verdict::of(Err(DropReason::Helper))
         }
     };
-    trace(
-        Point::Verdict,
-        hook as u32,
-        verdict.dropped().map_or(0, u32::from),
-    );
+    watch::ends(skb, hook, verdict);
     say(ctx, hook, verdict.dropped());
     finish(hook, skb.len(), verdict)
 }
@@ -146,15 +149,16 @@ pub fn netd_flow_end(ctx: TcContext) -> i32 {
 /// XDP on an uplink.
 #[xdp]
 pub fn netd_xdp(ctx: XdpContext) -> u32 {
+    watch::arrives_xdp(&ctx);
     let frame = xdp::Frame::new(&ctx);
     match xdp::judge(&frame) {
         Ok(()) => {
-            trace(Point::Verdict, Hook::Xdp as u32, 0);
+            watch::ends_xdp(0);
             count(Hook::Xdp, None, frame.len());
             XDP_PASS
         }
         Err(reason) => {
-            trace(Point::Verdict, Hook::Xdp as u32, reason as u32);
+            watch::ends_xdp(reason as u8);
             say(&ctx, Hook::Xdp, Some(reason as u8));
             count(Hook::Xdp, Some(reason), frame.len());
             XDP_DROP

@@ -1,7 +1,7 @@
 //! The maps. Names, keys and values are `netd_common::maps`; sizes may be changed at load time.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
     Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Meter, Node, Port,
@@ -12,6 +12,7 @@ use netd_common::stage::SLOTS;
 use netd_common::trace::Trace;
 use netd_common::tuple::Tuple;
 
+use crate::watch::Seen;
 use crate::work::Work;
 
 /// Do not allocate all entries at load time: right for maps that are seldom written.
@@ -67,6 +68,18 @@ pub static HELD: Array<Held> = Array::with_max_entries(size::HELD, 0);
 /// Programs in which others go on: [`netd_common::stage::Stage`].
 #[map]
 pub static STAGES: ProgramArray = ProgramArray::with_max_entries(SLOTS, 0);
+
+/// What a watcher is told, and for how much of it there was no room; which devices are captured, with how
+/// many bytes of each packet: [`netd_common::maps::Event`]. The loader sets their sizes.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(size::EVENTS, 0);
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(size::PORT, NO_PREALLOC);
+/// The packet at hand as it came, for a watcher.
+#[map]
+pub static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 
 /// What was decided about a packet that is traced.
 #[map]

@@ -10,10 +10,12 @@ use netd_common::nat::{Rewrite, port_bytes};
 use netd_common::reason::DropReason;
 use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
-use netd_common::wire::{ETH_LEN, Eth, Family, L4, Packet, V4_LEN, Window, v4_forward, v6_forward};
+use netd_common::wire::{ETH_LEN, Eth, L4, Packet, V4_LEN, Window, v4_forward, v6_forward};
 
+use crate::family::Net;
 use crate::skb::Skb;
 use crate::trace::trace;
+use crate::watch::rewritten;
 
 /// `BPF_F_IPV6` where the kernel knows it (6.16, commit ead7f9b8de65), else 0; set by the loader.
 #[unsafe(no_mangle)]
@@ -21,16 +23,14 @@ static CSUM_V6_FLAG: Global<u64> = Global::new(0);
 
 /// Turns the packet into one with tuple `to`, `hops` routers further.
 #[inline(never)]
-pub fn apply<A: Family>(
-    skb: Skb,
-    p: &Packet<A>,
-    to: &Tuple<A>,
-    hops: u8,
-) -> Result<(), DropReason> {
+pub fn apply<A: Net>(skb: Skb, p: &Packet<A>, to: &Tuple<A>, hops: u8) -> Result<(), DropReason> {
     let l4 = usize::from(p.ip.l4);
     let same_ports = p.tuple.sport == to.sport && p.tuple.dport == to.dport;
     let same_addrs = p.tuple.src == to.src && p.tuple.dst == to.dst;
     trace(Point::Rewrite, u32::from(hops), 0);
+    if !(same_addrs && same_ports) {
+        rewritten(skb, &p.tuple, to);
+    }
     // 1. L4 checksum
     if let Some(field) = p.l4.checksum() {
         let plan = Rewrite::plan(&p.tuple, to);

@@ -11,6 +11,7 @@ use netd_common::trace::Point;
 use netd_common::wire::Window;
 
 use crate::trace::{trace, tracing};
+use crate::watch::goes;
 
 /// `pkt_type` of a frame that is for this host.
 const PACKET_HOST: u32 = 0;
@@ -87,6 +88,10 @@ impl Skb {
         vlan_tci
     );
     field!(
+        /// Its EtherType, in network order.
+        vlan_proto
+    );
+    field!(
         /// Payload bytes of a segment; 0: not a GSO packet.
         gso_size
     );
@@ -110,6 +115,20 @@ impl Skb {
     pub fn set_hook(self, hook: Hook) {
         // SAFETY: as in `field!`; TC programs may write `cb`, their own scratch.
         unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[0], hook as u32) }
+    }
+
+    /// Notes where a watched packet is noted; the programs that go on with it find it there.
+    #[inline(always)]
+    pub fn set_place(self, place: u32) {
+        // SAFETY: as in `set_hook`.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[4], place) }
+    }
+
+    /// Where it is noted.
+    #[inline(always)]
+    pub fn place(self) -> u32 {
+        // SAFETY: as in `field!`.
+        unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[4]) }
     }
 
     /// Whether the link layer addressed the frame to this host.
@@ -175,7 +194,7 @@ impl Skb {
     /// ingress hooks.
     #[inline(always)]
     pub fn peer(self, device: u32) -> i32 {
-        trace(Point::Peer, device, 0);
+        goes(Point::Peer, device);
         if self.pkt_type() != PACKET_HOST {
             // The frame was addressed to the peer, not to the device it came in on; before Linux 6.15
             // `bpf_redirect_peer` leaves PACKET_OTHERHOST in place and IP drops it.
@@ -212,7 +231,7 @@ impl Skb {
 /// Sends the packet out of a device.
 #[inline(always)]
 pub fn send(device: u32) -> i32 {
-    trace(Point::Send, device, 0);
+    goes(Point::Send, device);
     // SAFETY: a plain helper call.
     unsafe { bpf_redirect(device, 0) as i32 }
 }
@@ -220,7 +239,7 @@ pub fn send(device: u32) -> i32 {
 /// Lets the node's stack receive the packet from a device. Its destination MAC must be the device's.
 #[inline(always)]
 pub fn receive(device: u32) -> i32 {
-    trace(Point::Receive, device, 0);
+    goes(Point::Receive, device);
     // SAFETY: a plain helper call.
     unsafe { bpf_redirect(device, u64::from(BPF_F_INGRESS)) as i32 }
 }

@@ -1,7 +1,7 @@
 //! What a program decided, and how it is counted.
 
 use aya_ebpf::bindings::TC_ACT_SHOT;
-use netd_common::maps::Stat;
+use netd_common::maps::{Outcome, Stat};
 use netd_common::reason::{DropReason, Hook};
 use netd_common::stage::Stage;
 
@@ -67,6 +67,17 @@ impl Verdict {
 }
 
 impl Verdict {
+    /// What became of the packet, for a watcher.
+    #[inline(always)]
+    pub fn outcome(self) -> Outcome {
+        match self.0 & Self::KIND {
+            0 => Outcome::Dropped,
+            Self::REDIRECT => Outcome::Redirected,
+            _ if self == Self::COPIED => Outcome::Copied,
+            _ => Outcome::Passed,
+        }
+    }
+
     /// The code of the drop reason; `None`: not a drop.
     #[inline(always)]
     pub const fn dropped(self) -> Option<u8> {

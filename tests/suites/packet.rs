@@ -34,5 +34,7 @@ mod state;
 mod storm;
 #[path = "packet/switch.rs"]
 mod switch;
+#[path = "packet/watch.rs"]
+mod watch;
 #[path = "packet/wire.rs"]
 mod wire;

@@ -5,7 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::addr::V6;
+use crate::addr::{Be16, V6};
 use crate::tuple::Tuple;
 
 /// Bits of the global `WATCH` (`u32`, in `.rodata`): what the programs of one load tell. It is fixed when
@@ -133,6 +133,8 @@ pub mod event_flags {
     pub const SEGMENTS: u8 = 1 << 1;
     /// The tuples are of IPv4 addresses, `::ffff:a.b.c.d`.
     pub const V4: u8 = 1 << 2;
+    /// A packet: it carried a VLAN tag, which the kernel had moved out of its bytes.
+    pub const VLAN: u8 = 1 << 3;
 }
 
 /// Head of a record of `EVENTS`. Of a packet, the first [`captured`](Event::captured) bytes of its frame
@@ -191,7 +193,11 @@ pub struct Event {
     /// Closed TCP flow: what the replies have sent.
     pub reply_seen: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
+    /// With [`event_flags::VLAN`]: priority and VLAN id. Else 0.
+    pub vlan_tci: u16,
+    /// With [`event_flags::VLAN`]: the tag's EtherType. Else 0.
+    pub vlan_proto: Be16,
 }
 
 /// Most bytes of a frame that follow an [`Event`].

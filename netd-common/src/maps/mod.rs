@@ -68,6 +68,8 @@ pub mod name {
     pub const EVENTS: &str = "EVENTS";
     /// Not pinned: `u32` ifindex -> `u32` bytes to capture of each packet at that device; ifindex 0: at all.
     pub const WATCHED: &str = "WATCHED";
+    /// Not pinned, per CPU: the packet at hand as it came.
+    pub const SEEN: &str = "SEEN";
     /// Not pinned, per CPU: `u64` events for which `EVENTS` had no room.
     pub const LOST: &str = "LOST";
     /// All maps that are pinned and outlive the daemon.
@@ -105,6 +107,12 @@ pub mod size {
     pub const DENY: u32 = 16_384;
     /// Sockets of the node that talk to published ports.
     pub const CALLED: u32 = 16_384;
+    /// Bytes of the ring buffer of events while nobody watches.
+    pub const EVENTS: u32 = 4_096;
+    /// The same while somebody does.
+    pub const EVENTS_WATCHED: u32 = 4 << 20;
+    /// Packets that a CPU is at while somebody watches; else there is no need for any.
+    pub const SEEN_WATCHED: u32 = 3;
     /// Ports of two protocols.
     pub const HELD: u32 = 131_072;
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aya::programs::SchedClassifier;
 use netd_common::addr::{Addr, Be16};
@@ -90,7 +91,7 @@ pub(super) fn count<A: Addr>(table: &FlowTable<A>) -> Result<u32> {
 }
 
 /// The program that ends flows. Handles are cheap: each thread has one.
-pub(super) struct Ender(OwnedFd);
+pub(super) struct Ender(Arc<RwLock<OwnedFd>>);
 
 impl Ender {
     /// From the loaded program.
@@ -98,24 +99,42 @@ impl Ender {
         let wrong = |why: String| Error::Load(format!("program {FLOW_END}: {why}"));
         let fd = program.fd().map_err(|e| wrong(chain(&e)))?;
         let fd = fd.as_fd().try_clone_to_owned();
-        Ok(Self(fd.map_err(|e| wrong(e.to_string()))?))
+        let fd = fd.map_err(|e| wrong(e.to_string()))?;
+        Ok(Self(Arc::new(RwLock::new(fd))))
     }
 
     /// Another handle.
-    pub fn share(&self) -> Result<Self> {
-        let fd = self.0.try_clone();
-        Ok(Self(fd.map_err(|e| Error::Load(e.to_string()))?))
+    pub fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    /// Lets all handles run the program of `other`.
+    pub fn replace(&self, other: &Self) -> Result<()> {
+        let fd = other.handle()?;
+        // What a panic elsewhere has left is a whole descriptor all the same.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fd;
+        Ok(())
+    }
+
+    /// The program, to run it without holding the lock.
+    fn handle(&self) -> Result<OwnedFd> {
+        let fd = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        fd.try_clone().map_err(|e| Error::Load(e.to_string()))
     }
 
     /// Ends flows; says how many.
     fn end<A: Addr>(&self, flows: &[Ending<A>], mode: u8) -> Result<u32> {
         let mut ended = 0;
+        if flows.is_empty() {
+            return Ok(0);
+        }
+        let program = self.handle()?;
         for some in flows.chunks(ending::MOST) {
             let mut frame = vec![0; ending::HEAD];
             frame[ending::FAMILY] = if A::IS_V4 { 4 } else { 6 };
             frame[ending::MODE] = mode;
             frame.extend_from_slice(bytemuck::cast_slice(some));
-            ended += sys::run(self.0.as_fd(), &frame).map_err(|e| Error::Map {
+            ended += sys::run(program.as_fd(), &frame).map_err(|e| Error::Map {
                 map: if A::IS_V4 { name::FLOW4 } else { name::FLOW6 },
                 op: "ending of flows",
                 why: e.to_string(),

@@ -2,9 +2,11 @@
 //! being published. Says nothing about where a port leads.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, Map, MapData};
 use netd_common::addr::Be16;
 use netd_common::maps::{Held as Row, PublishKey, name};
 use netd_common::sock::{held_index, is_v4};
@@ -15,6 +17,8 @@ use super::table::Raw;
 /// `HELD`. The map is not pinned: it is filled before the programs of its load are hooked.
 pub(super) struct Held {
     map: Array<MapData, Raw<Row>>,
+    /// The same map, to pin it.
+    data: MapData,
     claims: Vec<u32>,
 }
 
@@ -24,9 +28,18 @@ impl Held {
         let map = ebpf
             .take_map(name::HELD)
             .ok_or_else(|| Error::Load(format!("map {} is missing", name::HELD)))?;
-        let map = Array::try_from(map).map_err(|e| Error::Load(chain(&e)))?;
+        let wrong = |why: String| Error::Load(format!("map {}: {why}", name::HELD));
+        let fd = match &map {
+            Map::Array(data) => data.fd().as_fd().try_clone_to_owned(),
+            _ => return Err(wrong("it is not an array".into())),
+        };
+        let data = fd
+            .map_err(|e| wrong(e.to_string()))
+            .and_then(|fd| MapData::from_fd(fd).map_err(|e| wrong(chain(&e))))?;
+        let map = Array::try_from(map).map_err(|e| wrong(chain(&e)))?;
         let mut held = Self {
             map,
+            data,
             claims: Vec::new(),
         };
         let mut counts: BTreeMap<u32, Row> = BTreeMap::new();
@@ -37,6 +50,12 @@ impl Held {
             held.set(index, row)?;
         }
         Ok(held)
+    }
+
+    /// Pins the map, for another load of the programs to take it up.
+    pub fn pin(&self, pin: &Path) -> Result<()> {
+        let failed = |why: String| Error::Load(format!("{}: {why}", pin.display()));
+        self.data.pin(pin).map_err(|e| failed(chain(&e)))
     }
 
     fn get(&self, index: u32) -> Result<Row> {

@@ -14,8 +14,11 @@ use aya::programs::tc::{
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode as AyaXdp};
 
+use nix::net::if_::if_nametoindex;
+
 use super::error::{Error, Result, chain};
 use super::load::{self, Pins, remove};
+use super::watch::hooks_of;
 use super::{AttachMode, XdpMode};
 
 /// Priority and handle of clsact filters: how a later daemon finds its own.
@@ -53,6 +56,9 @@ pub(super) const UP_OUT: TcHook = TcHook {
     program: "netd_up_out",
     side: TcAttachType::Egress,
 };
+
+/// All of them.
+const ALL: [TcHook; 5] = [EP_OUT, EP_IN, GW_OUT, UP_IN, UP_OUT];
 
 fn failed<'a>(device: &'a str, hook: &'static str) -> impl Fn(String) -> Error + 'a {
     move |why| Error::Hook {
@@ -228,6 +234,43 @@ pub(super) fn xdp(
     Err(fail(why))
 }
 
+/// Puts the programs of a loaded object into every hook there is. A device that has gone meanwhile has
+/// none.
+pub(super) fn replace_all(ebpf: &mut Ebpf, pins: &Pins) -> Result<()> {
+    for (device, names) in hooks_of(pins)? {
+        for name in names {
+            match replace(ebpf, pins, &device, &name) {
+                Err(e) if if_nametoindex(device.as_str()).is_ok() => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same for one hook, by the name of its pin.
+fn replace(ebpf: &mut Ebpf, pins: &Pins, device: &str, name: &str) -> Result<()> {
+    let pin = pins.device(device).join(name);
+    let by_name = |program: &str| ALL.into_iter().find(|h| h.program == program);
+    if let Some(hook) = name.strip_suffix(FILTER).and_then(by_name) {
+        return clsact(ebpf, &pin, device, hook);
+    }
+    if let Some(hook) = by_name(name) {
+        return adopt_pin(ebpf, &pin, device, hook).map(drop);
+    }
+    let link = PinnedLink::from_pin(&pin).map_err(|e| failed(device, load::XDP)(chain(&e)))?;
+    replace_xdp(ebpf, device, link)
+}
+
+fn replace_xdp(ebpf: &mut Ebpf, device: &str, link: PinnedLink) -> Result<()> {
+    let fail = failed(device, load::XDP);
+    let program = load::xdp(ebpf)?;
+    let link = XdpLink::try_from(FdLink::from(link)).map_err(|e| fail(chain(&e)))?;
+    let id = program.attach_to_link(link).map_err(|e| fail(chain(&e)))?;
+    // The link stays pinned; what aya holds of it may go.
+    program.take_link(id).map(drop).map_err(|e| fail(chain(&e)))
+}
+
 /// Removes the hooks of a device, and their pins.
 pub(super) fn unhook(pins: &Pins, device: &str) -> Result<()> {
     let dir = pins.device(device);
@@ -252,10 +295,7 @@ pub(super) fn unhook(pins: &Pins, device: &str) -> Result<()> {
 
 /// Removes the clsact filter of a program; gone with its device is as good.
 fn remove_filter(device: &str, program: &str) {
-    let Some(hook) = [EP_OUT, EP_IN, GW_OUT, UP_IN, UP_OUT]
-        .into_iter()
-        .find(|h| h.program == program)
-    else {
+    let Some(hook) = ALL.into_iter().find(|h| h.program == program) else {
         return;
     };
     if let Ok(link) = SchedClassifierLink::attached(device, hook.side, PRIORITY, HANDLE, None) {

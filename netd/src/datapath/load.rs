@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
     Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Limits, Meter,
-    Node, Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink, name,
+    Node, Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink, name, size, watch,
 };
 use netd_common::stage::Stage;
 use netd_common::tuple::Tuple;
@@ -140,10 +140,27 @@ fn pinned(path: &Path, key: u32, value: u32) -> Result<Option<u32>> {
     Ok(Some(info.max_entries()))
 }
 
-/// Loads everything.
+/// A set of the programs.
+pub(super) struct Set<'a> {
+    /// What they tell, [`watch`].
+    pub watch: u32,
+    /// Maps without a pin of their own that they share with another set: names, and pins for the moment.
+    pub shared: &'a [(&'static str, PathBuf)],
+}
+
+/// Loads everything: the programs that are hooked as a rule.
 pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
     let pins = Pins::below(&options.bpf_dir);
     pins.make()?;
+    let set = Set {
+        watch: 0,
+        shared: &[],
+    };
+    Ok((load_set(options, &pins, &set)?, pins))
+}
+
+/// Loads a set of the programs, over the pinned maps.
+pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<Ebpf> {
     let paths: Vec<PathBuf> = LAYOUTS
         .iter()
         .map(|(name, ..)| pins.maps.join(name))
@@ -159,9 +176,18 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
         }
         loader.map_pin_path(name, path.as_path());
     }
+    for (name, path) in set.shared {
+        loader.map_pin_path(name, path.as_path());
+    }
+    if set.watch != 0 {
+        loader
+            .map_max_entries(name::EVENTS, size::EVENTS_WATCHED)
+            .map_max_entries(name::SEEN, size::SEEN_WATCHED);
+    }
     let mut ebpf = loader
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .override_global("CSUM_V6_FLAG", &csum_v6, false)
+        .override_global(watch::GLOBAL, &set.watch, true)
         .override_global("NETNS_COOKIE", &options.netns_cookie, false)
         // Asked for again, with the log, only when a program is refused.
         .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
@@ -178,7 +204,7 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
             .map_err(refused(program))?;
     }
     xdp(&mut ebpf)?.load().map_err(refused(XDP))?;
-    Ok((ebpf, pins))
+    Ok(ebpf)
 }
 
 /// What the kernel said when it refused a program, on one line.

@@ -13,6 +13,7 @@
 //! | `from` | who may come to a publish |
 //! | `learned` | learned MACs: list, forget, collect, count |
 //! | `flows`, `collector` | the flow table: list, end, collect |
+//! | `watch` | programs that tell, hooked while somebody watches |
 //! | `log` | log lines of the programs |
 //! | [`probe`] | what the kernel can, by trying |
 //! | `sys` | bpf(2) where aya has no call |
@@ -35,12 +36,14 @@ mod stages;
 mod sys;
 mod table;
 mod types;
+mod watch;
 
 pub use cgroup::SOCKETS;
 pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
 pub use types::{AttachMode, FlowRecord, LearnedRecord, Options, XdpMode};
+pub use watch::Events;
 
 use std::fs;
 use std::path::Path;
@@ -64,6 +67,7 @@ use self::held::Held;
 use self::load::Pins;
 use self::stages::Stages;
 use self::table::{Raw, Table};
+use self::watch::Watching;
 
 /// One counter: hook, reason (`None`: passed), packets, bytes.
 pub type Counted = (Hook, Option<DropReason>, u64, u64);
@@ -73,6 +77,8 @@ pub type Counted = (Hook, Option<DropReason>, u64, u64);
 pub struct Datapath {
     ebpf: Ebpf,
     pins: Pins,
+    options: Options,
+    watching: Option<Watching>,
     mode: AttachMode,
     endpoints: EndpointHooks,
     stages: Stages,
@@ -98,6 +104,14 @@ pub struct Datapath {
     deny: LpmTrie<MapData, Raw<V6>, u32>,
     node: Array<MapData, Raw<Node>>,
     stats: PerCpuArray<MapData, Raw<Stat>>,
+}
+
+/// The set of programs that is hooked.
+fn hooked<'a>(ebpf: &'a mut Ebpf, watching: &'a mut Option<Watching>) -> &'a mut Ebpf {
+    match watching {
+        Some(watching) => &mut watching.ebpf,
+        None => ebpf,
+    }
 }
 
 impl Datapath {
@@ -178,6 +192,8 @@ impl Datapath {
                 .map_err(wrong)?,
             ebpf,
             pins,
+            options: options.clone(),
+            watching: None,
             mode,
             endpoints,
             stages,
@@ -194,15 +210,16 @@ impl Datapath {
         self.stages.only()
     }
 
-    /// The loaded object, for tests that run its programs on packets of their own.
+    /// The loaded object whose programs are hooked, for tests that run them on packets of their own.
     pub fn ebpf(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+        hooked(&mut self.ebpf, &mut self.watching)
     }
 
     /// Hooks `netd_ep_out` and `netd_ep_in` on an endpoint's node-side device. Idempotent. The device
     /// must be visible in the calling thread's network namespace (likewise below).
     pub fn hook_endpoint(&mut self, device: &str) -> Result<()> {
-        self.endpoints.hook(&mut self.ebpf, &self.pins, device)
+        let ebpf = hooked(&mut self.ebpf, &mut self.watching);
+        self.endpoints.hook(ebpf, &self.pins, device)
     }
 
     /// Whether [`Self::move_hook`] has something to do.
@@ -212,7 +229,8 @@ impl Datapath {
 
     /// Moves one endpoint device on to its faster hook, without a gap. Takes 20 ms: for idle moments.
     pub fn move_hook(&mut self) -> Result<()> {
-        self.endpoints.move_one(&mut self.ebpf, &self.pins)
+        let ebpf = hooked(&mut self.ebpf, &mut self.watching);
+        self.endpoints.move_one(ebpf, &self.pins)
     }
 
     /// Lets a frame take the way of one that the endpoint behind a node-side device has sent, as far as
@@ -225,7 +243,7 @@ impl Datapath {
     /// Hooks `netd_gw_out` on a gateway pair's inner end. Idempotent.
     pub fn hook_gateway(&mut self, inner: &str) -> Result<()> {
         hooks::tc(
-            &mut self.ebpf,
+            hooked(&mut self.ebpf, &mut self.watching),
             &self.pins,
             self.mode,
             inner,
@@ -237,8 +255,9 @@ impl Datapath {
     /// Hooks `netd_up_in`, `netd_up_out` and `netd_xdp` on an uplink. Idempotent. Says how XDP went;
     /// `xdp`: `None` is native, else generic.
     pub fn hook_uplink(&mut self, device: &str, xdp: Option<XdpMode>) -> Result<XdpMode> {
+        let ebpf = hooked(&mut self.ebpf, &mut self.watching);
         let made = hooks::tc(
-            &mut self.ebpf,
+            ebpf,
             &self.pins,
             self.mode,
             device,
@@ -248,7 +267,7 @@ impl Datapath {
             let mark = self.pins.mark(device);
             fs::create_dir_all(&mark).map_err(Error::pin(&mark))?;
         }
-        hooks::xdp(&mut self.ebpf, &self.pins, device, xdp)
+        hooks::xdp(ebpf, &self.pins, device, xdp)
     }
 
     /// Loads the programs of the socket hooks, which [`Datapath::open`] leaves alone: a kernel may be
@@ -334,7 +353,7 @@ impl Datapath {
             flows4: self.flows4.share()?,
             flows6: self.flows6.share()?,
             usage: self.usage.share()?,
-            ender: self.ender.share()?,
+            ender: self.ender.share(),
             timeouts: self.limits.timeouts,
             walks: 0,
             last: std::collections::HashMap::new(),

@@ -43,6 +43,11 @@ impl Stages {
         Ok(Self { pin })
     }
 
+    /// Where it is pinned.
+    pub fn pin_path(&self) -> &Path {
+        &self.pin
+    }
+
     /// Removes the maps of other loads: every hook has the programs of this one.
     pub fn only(&self) -> Result<()> {
         let dir = self.pin.parent().unwrap_or(&self.pin);

@@ -13,6 +13,7 @@
 //! | `socket` | sockets of the node |
 //! | `table`, `limits` | the flow table's raw entries, the counters beside it |
 //! | `learned` | raw entries of learned MACs and of what was flooded |
+//! | `code` | a loaded program's instructions |
 //! | `drops` | the macro that declares a case which ends in a drop |
 //!
 //! ```no_run
@@ -29,6 +30,7 @@
     reason = "what goes wrong here fails a test: by a panic"
 )]
 
+mod code;
 mod drops;
 mod frame;
 mod hosts;
@@ -42,6 +44,7 @@ mod table;
 mod tap;
 mod world;
 
+pub use code::{code, maps_of};
 pub use drops::DropCase;
 pub use frame::{Flags, Kind, L4, Packet, checksums_are_right};
 pub use hosts::{
