@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::cty::c_long;
 use aya_ebpf::helpers::generated::bpf_loop;
 use netd_common::addr::Mac;
-use netd_common::maps::{FdbKey, HostKind, Port, SegmentKey};
+use netd_common::maps::{FdbKey, HostKind, Port, SegmentKey, size};
 use netd_common::reason::DropReason;
 use netd_common::trace::Point;
 use netd_common::wire::Window;
@@ -92,7 +92,7 @@ pub fn flood(skb: Skb, port: &'static Port) -> Verdict {
     if !meter::may_flood(skb.ifindex(), port) {
         return Verdict::of(Err(DropReason::Storm));
     }
-    trace(Point::Flood, port.segment_ports, 0);
+    trace(Point::Flood, port.network, 0);
     // From the gateway's inner end a frame must not go to its outer end.
     let from = if port.endpoint == 0 {
         port.outer
@@ -107,7 +107,7 @@ pub fn flood(skb: Skb, port: &'static Port) -> Verdict {
     // SAFETY: the callback takes an index and the context given; both live through the call.
     unsafe {
         bpf_loop(
-            port.segment_ports,
+            size::SEGMENT,
             copy as *const () as *mut c_void,
             (&raw mut ctx).cast::<c_void>(),
             0,
@@ -116,7 +116,7 @@ pub fn flood(skb: Skb, port: &'static Port) -> Verdict {
     Verdict::COPIED
 }
 
-/// One switch port.
+/// One switch port; 1 behind the last.
 extern "C" fn copy(slot: u32, ctx: *mut c_void) -> c_long {
     // SAFETY: `bpf_loop` hands over the context of `flood`.
     let Flood { skb, network, from } = unsafe { &*ctx.cast::<Flood>() };
@@ -127,7 +127,7 @@ extern "C" fn copy(slot: u32, ctx: *mut c_void) -> c_long {
             slot,
         })
     }) else {
-        return 0;
+        return 1;
     };
     if target.device == *from {
         return 0;

@@ -45,8 +45,6 @@ pub struct Port {
     pub outer: u32,
     /// ifindex of the gateway pair's inner end (forwarding is on there); 0: without gateway.
     pub inner: u32,
-    /// Entries of the network in `SEGMENT`: slots 0..count.
-    pub segment_ports: u32,
     /// First IPv4 address of the endpoint (or gateway); 0: none. More are in `HOST4`.
     pub v4: V4,
     /// First IPv6 address of the endpoint (or gateway); `::`: none. More are in `HOST6`.
@@ -171,7 +169,7 @@ pub struct FdbEntry {
 pub struct SegmentKey {
     /// Number of the network.
     pub network: u32,
-    /// 0..[`Port::segment_ports`].
+    /// From 0 on, without a hole.
     pub slot: u32,
 }
 

@@ -89,11 +89,7 @@ pub fn record(actual: &mut Actual, step: &Step, outcome: Outcome) -> Vec<Step> {
             )]
         }
         Step::From(k, v) => vec![Step::From(*k, swap(&mut actual.from, *k, v.as_ref()))],
-        Step::Segment(network, targets) => {
-            let new = (!targets.is_empty()).then_some(targets);
-            let old = swap(&mut actual.segments, *network, new);
-            vec![Step::Segment(*network, old.unwrap_or_default())]
-        }
+        Step::Slot(k, v) => vec![Step::Slot(*k, swap(&mut actual.segments, *k, v.as_ref()))],
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use ipnet::Ipv6Net;
-use netd_common::maps::Target;
 
 use super::bpffs;
 use super::core::Core;
@@ -101,6 +100,7 @@ impl Core {
             ports: dp.ports()?.into_iter().collect(),
             hosts: dp.hosts()?.into_iter().collect(),
             from: dp.from()?.into_iter().collect(),
+            segments: dp.slots()?.into_iter().collect(),
             ..Actual::default()
         };
         let fdb = dp.fdb()?.into_iter();
@@ -109,12 +109,6 @@ impl Core {
         actual.published = published
             .map(|(k, v)| ((v.endpoint, k.addr, k.port.get(), k.proto), v))
             .collect();
-        // Slots cannot be read back: as many unknown ones as the counts say.
-        for port in actual.ports.values() {
-            let unknown = Target { device: 0, kind: 0 };
-            let slots = actual.segments.entry(port.network).or_default();
-            slots.resize(slots.len().max(port.segment_ports as usize), unknown);
-        }
         // Devices that stay are hooked again: that replaces their programs. What is left are pins
         // of devices that are gone or nobody asks for.
         let networks = self

@@ -81,18 +81,20 @@ impl Datapath {
         Ok(v4.chain(v6).collect())
     }
 
-    /// Writes the switch ports of a network (slots 0..len) and removes those beyond. The caller then
-    /// writes `segment_ports` of every `PORT` row of the network (grow: slots first, then counts;
-    /// shrink: counts first).
-    pub fn segment_set(&mut self, network: u32, ports: &[Target]) -> Result<()> {
-        for (slot, target) in (0..).zip(ports) {
-            self.segments.set(SegmentKey { network, slot }, *target)?;
-        }
-        let mut slot = ports.len() as u32;
-        while self.segments.remove(SegmentKey { network, slot })? {
-            slot += 1;
-        }
-        Ok(())
+    /// Writes a slot of a network's switch ports. There must be no hole below it.
+    pub fn slot_set(&mut self, (network, slot): (u32, u32), target: &Target) -> Result<()> {
+        self.segments.set(SegmentKey { network, slot }, *target)
+    }
+
+    /// Removes a slot, the last one of its network.
+    pub fn slot_remove(&mut self, (network, slot): (u32, u32)) -> Result<()> {
+        self.segments.remove(SegmentKey { network, slot }).map(drop)
+    }
+
+    /// All switch ports, by network and slot.
+    pub fn slots(&self) -> Result<Vec<((u32, u32), Target)>> {
+        let rows = self.segments.all()?.into_iter();
+        Ok(rows.map(|(k, v)| ((k.network, k.slot), v)).collect())
     }
 
     /// Publishes a port. No process can bind it from then on.

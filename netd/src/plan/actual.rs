@@ -87,8 +87,8 @@ pub struct Actual {
     pub fdb: BTreeMap<FdbId, FdbEntry>,
     /// `HOST4` and `HOST6`.
     pub hosts: BTreeMap<IpAddr, HostEntry>,
-    /// `SEGMENT`, by network.
-    pub segments: BTreeMap<u32, Vec<Target>>,
+    /// `SEGMENT`: by network and slot.
+    pub segments: BTreeMap<(u32, u32), Target>,
     /// `PUBLISH`.
     pub published: BTreeMap<PublishId, Publish>,
     /// `FROM`, with the network of the publish.

@@ -99,36 +99,37 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     );
 }
 
-/// A count must never reach beyond the slots: a growing segment gets its slots first, a shrinking
-/// one its counts.
 fn segments_and_ports(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     let ports = gone(&actual.ports, &want.ports, |v| in_scope(scope, v.network));
     steps.extend(ports.into_iter().map(|k| Step::Port(k, None)));
-    let networks: BTreeSet<u32> = actual
-        .segments
-        .keys()
-        .chain(want.segments.keys())
-        .copied()
-        .filter(|n| in_scope(scope, *n))
-        .collect();
-    let mut shrinking = Vec::new();
-    for network in networks {
-        let have = actual.segments.get(&network).cloned().unwrap_or_default();
-        let targets = want.segments.get(&network).cloned().unwrap_or_default();
-        if have == targets {
-            continue;
-        }
-        let grows = targets.len() >= have.len();
-        let step = Step::Segment(network, targets);
-        if grows {
-            steps.push(step);
-        } else {
-            shrinking.push(step);
-        }
-    }
+    steps.extend(slots(actual, want, scope));
     let ports = changed(&actual.ports, &want.ports);
     steps.extend(ports.into_iter().map(|(k, v)| Step::Port(k, Some(v))));
-    steps.append(&mut shrinking);
+}
+
+/// A flood goes through the slots until one is missing. So new ones come from below, those too many go from
+/// above, and between that the others move towards where there is room: a switch port that stays is in some
+/// slot at any moment.
+fn slots(actual: &Actual, want: &Rows, scope: Scope) -> Vec<Step> {
+    let (have, want) = (&actual.segments, &want.segments);
+    let mut gone: Vec<(u32, u32)> = have.keys().copied().collect();
+    gone.retain(|slot| in_scope(scope, slot.0) && !want.contains_key(slot));
+    let changed = changed(have, want).into_iter();
+    let (mut moved, mut steps) = (Vec::new(), Vec::new());
+    for (slot, target) in changed {
+        let step = Step::Slot(slot, Some(target));
+        if have.contains_key(&slot) {
+            moved.push(step);
+        } else {
+            steps.push(step);
+        }
+    }
+    if !steps.is_empty() {
+        moved.reverse();
+    }
+    steps.append(&mut moved);
+    steps.extend(gone.into_iter().rev().map(|slot| Step::Slot(slot, None)));
+    steps
 }
 
 /// Endpoints and publishes of `scope` that had rows and have none any more.

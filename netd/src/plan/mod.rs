@@ -131,7 +131,7 @@ pub enum Step {
     /// A row of `HOST4` or `HOST6`.
     Host(IpAddr, Option<HostEntry>),
     /// The switch ports of a network.
-    Segment(u32, Vec<Target>),
+    Slot((u32, u32), Option<Target>),
     /// A row of `PUBLISH`.
     Publish(PublishId, Option<Publish>),
     /// A row of `FROM`, with the network of the publish.

@@ -20,8 +20,8 @@ pub struct Rows {
     pub fdb: BTreeMap<FdbId, FdbEntry>,
     /// `HOST4` and `HOST6`.
     pub hosts: BTreeMap<IpAddr, HostEntry>,
-    /// `SEGMENT`.
-    pub segments: BTreeMap<u32, Vec<Target>>,
+    /// `SEGMENT`: by network and slot.
+    pub segments: BTreeMap<(u32, u32), Target>,
     /// `PUBLISH`.
     pub published: BTreeMap<PublishId, Publish>,
     /// `FROM`.
@@ -83,19 +83,10 @@ fn network_rows(
     if gateway {
         ports.push((inner, gateway_port(network, outer, inner)));
     }
-    let count = segment.len() as u32;
-    rows.ports.extend(ports.into_iter().map(|(i, p)| {
-        (
-            i,
-            Port {
-                segment_ports: count,
-                ..p
-            },
-        )
-    }));
-    if !segment.is_empty() {
-        rows.segments.insert(network.number, segment);
-    }
+    rows.ports.extend(ports);
+    let slots = (0..).zip(segment);
+    rows.segments
+        .extend(slots.map(|(slot, target)| ((network.number, slot), target)));
 }
 
 fn flags(network: &Network) -> u32 {
@@ -135,7 +126,6 @@ fn port(network: &Network, outer: u32, inner: u32) -> Port {
         mtu: network.mtu,
         outer,
         inner,
-        segment_ports: 0,
         v4,
         v6,
         mac: gateway_mac(network),

@@ -71,7 +71,9 @@ pub(crate) fn perform(actual: &mut Actual, next: &mut u32, step: &Step) {
         Step::Port(k, v) => row(&mut actual.ports, *k, v.as_ref()),
         Step::Fdb(k, v) => row(&mut actual.fdb, *k, v.as_ref()),
         Step::Host(k, v) => row(&mut actual.hosts, *k, v.as_ref()),
-        Step::Segment(k, v) => row(&mut actual.segments, *k, (!v.is_empty()).then_some(v)),
+        Step::Slot(k, v) => {
+            row(&mut actual.segments, *k, v.as_ref());
+        }
         Step::Publish(k, v) => {
             let limited = v.filter(|v| v.limited == 1).map(|v| v.number);
             let has = |publish| actual.from.keys().any(|(n, _)| *n == publish);
@@ -84,12 +86,10 @@ pub(crate) fn perform(actual: &mut Actual, next: &mut u32, step: &Step) {
             row(&mut actual.from, *k, v.as_ref());
         }
     }
-    for port in actual.ports.values() {
-        let slots = actual.segments.get(&port.network).map_or(0, Vec::len);
-        assert!(
-            port.segment_ports as usize <= slots,
-            "a count beyond the slots after {step:?}"
-        );
+    let slots: Vec<(u32, u32)> = actual.segments.keys().copied().collect();
+    for (network, slot) in slots {
+        let below = slot == 0 || actual.segments.contains_key(&(network, slot - 1));
+        assert!(below, "a hole below slot {slot} after {step:?}");
     }
 }
 
@@ -152,7 +152,7 @@ fn a_network_with_two_endpoints_gets_all_its_rows() {
     assert!(
         a.ports
             .values()
-            .all(|p| p.segment_ports == 3 && p.outer == outer && p.inner == inner)
+            .all(|p| p.outer == outer && p.inner == inner)
     );
     assert_eq!(
         (a.ports[&inner].endpoint, a.ports[&inner].flags),
@@ -170,11 +170,10 @@ fn a_network_with_two_endpoints_gets_all_its_rows() {
     );
     assert_eq!(a.hosts[&"fd00::3".parse::<IpAddr>().unwrap()].device, dev2);
     assert_eq!(a.fdb.len(), 3);
-    let gateways = a.segments[&web]
-        .iter()
-        .filter(|t| t.kind == HostKind::Gateway.code())
-        .count();
-    assert_eq!((a.segments[&web].len(), gateways), (3, 1));
+    let segment: Vec<_> = a.segments.iter().filter(|(k, _)| k.0 == web).collect();
+    let is_gateway = |t: &Target| t.kind == HostKind::Gateway.code();
+    let gateways = segment.iter().filter(|(_, t)| is_gateway(t)).count();
+    assert_eq!((segment.len(), gateways), (3, 1));
     assert_eq!(a.published.len(), 5);
     assert!(a.devices.values().all(|d| d.configured));
 }
@@ -188,6 +187,59 @@ fn port_flags(gateway: bool) -> u32 {
     }
 }
 
+/// Devices of a network's slots.
+fn segment(a: &Actual, network: u32) -> Vec<u32> {
+    let slots = a.segments.iter().filter(|(k, _)| k.0 == network);
+    slots.map(|(_, target)| target.device).collect()
+}
+
+#[test]
+fn one_more_switch_port_is_one_more_slot_and_the_others_stay_in_some() {
+    let (mut d, mut a, mut next) = (empty(), Actual::default(), 10);
+    let web = network(&mut d, "web", &["10.0.0.0/24"]);
+    let ids: Vec<u32> = (2..8)
+        .map(|n| fresh_endpoint(&mut d, &format!("e{n}"), web, &[&format!("10.0.0.{n}/24")]))
+        .collect();
+    settle(&d, &mut a, &mut next, Scope::All);
+    let slot_steps = |d: &Desired, a: &Actual| {
+        let steps = plan(d, a, Scope::All).into_iter();
+        let slots = steps.filter(|s| matches!(s, Step::Slot(..)));
+        slots.collect::<Vec<_>>()
+    };
+    // One goes, out of the middle.
+    let gone = d.endpoints.remove(&ids[1]).unwrap();
+    let stay: Vec<u32> = segment(&a, web);
+    let device = a.ifindex(&gone.device());
+    for step in plan(&d, &a, Scope::All) {
+        perform(&mut a, &mut next, &step);
+        let now = segment(&a, web);
+        let all = stay.iter().filter(|d| **d != device);
+        assert!(all.into_iter().all(|d| now.contains(d)), "{step:?}");
+    }
+    settle(&d, &mut a, &mut next, Scope::All);
+    assert_eq!(segment(&a, web).len(), 6);
+    // It comes back, at the end of the numbers: nobody else's slot changes.
+    fresh_endpoint(&mut d, "late", web, &["10.0.0.3/24"]);
+    let before = segment(&a, web);
+    settle(&d, &mut a, &mut next, Scope::All);
+    assert_eq!(segment(&a, web)[..6], before);
+    assert!(slot_steps(&d, &a).is_empty());
+    // The gateway comes first, also to a network that did without.
+    let gateways = std::mem::take(&mut d.networks.get_mut(&web).unwrap().gateways);
+    settle(&d, &mut a, &mut next, Scope::All);
+    let without = segment(&a, web);
+    assert_eq!(without.len(), 6);
+    d.networks.get_mut(&web).unwrap().gateways = gateways;
+    for _ in 0..6 {
+        for step in plan(&d, &a, Scope::All) {
+            perform(&mut a, &mut next, &step);
+            let now = segment(&a, web);
+            assert!(without.iter().all(|d| now.contains(d)), "{step:?}");
+        }
+    }
+    assert_eq!(segment(&a, web).len(), 7);
+}
+
 #[test]
 fn a_network_without_gateway_is_a_segment_alone() {
     let (mut d, mut a, mut next) = (empty(), Actual::default(), 10);
@@ -196,10 +248,8 @@ fn a_network_without_gateway_is_a_segment_alone() {
     let one = fresh_endpoint(&mut d, "one", web, &["10.0.0.2/24"]);
     settle(&d, &mut a, &mut next, Scope::All);
     let port = a.ports[&a.ifindex(&d.endpoints[&one].device())];
-    assert_eq!(
-        (port.outer, port.inner, port.gateway_mac, port.segment_ports),
-        (0, 0, [0; 6], 1)
-    );
+    assert_eq!((port.outer, port.inner, port.gateway_mac), (0, 0, [0; 6]));
+    assert_eq!(a.segments.len(), 1);
     assert_eq!(a.devices.len(), 1);
 }
 

@@ -161,12 +161,13 @@ impl World {
                     kind: HostKind::Endpoint.code(),
                 });
             }
-            self.loaded
-                .datapath
-                .segment_set(gateway.network, &segment)
-                .expect("segment");
+            for (slot, target) in (0..).zip(&segment) {
+                let slot = (gateway.network, slot);
+                let set = self.loaded.datapath.slot_set(slot, target);
+                set.expect("a switch port");
+            }
             for who in endpoints.iter().chain([gateway]) {
-                self.row(who, gateway, segment.len() as u32);
+                self.row(who, gateway);
             }
         }
         self.uplink(|_| {});
@@ -191,7 +192,7 @@ impl World {
             .expect("node addresses");
     }
 
-    fn row(&mut self, who: &Host, gateway: &Host, segment_ports: u32) {
+    fn row(&mut self, who: &Host, gateway: &Host) {
         let is_gateway = who.endpoint == 0;
         let outer = self.index(gateway.peer);
         let port = Port {
@@ -201,7 +202,6 @@ impl World {
             mtu: MTU,
             outer,
             inner: self.index(gateway.device),
-            segment_ports,
             v4: who.v4.octets(),
             v6: who.v6.octets(),
             mac: who.mac,

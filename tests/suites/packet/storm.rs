@@ -94,10 +94,10 @@ fn three_hundred_switch_ports_get_one_copy_each() {
         }];
         segment.extend([A.device, B.device].map(|d| endpoint(d, w)));
         segment.extend((0..MANY).map(|n| endpoint(&format!("m{n}"), w)));
-        w.datapath()
-            .segment_set(A.network, &segment)
-            .expect("slots");
-        w.port(&A, |p| p.segment_ports = segment.len() as u32);
+        for (slot, target) in (0..).zip(&segment) {
+            let set = w.datapath().slot_set((A.network, slot), target);
+            set.expect("a switch port");
+        }
         let everywhere = w.tap_all();
         for (family, mac) in [(Family::V4, BROADCAST), (Family::V6, ALL_NODES)] {
             let packet = Packet::udp(&A, 1, &B, 2, family).to_mac(mac);
