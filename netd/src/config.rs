@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netd_api::{Filtering, MasqueradePortsError, Profile};
 use netd_common::flow::Timeouts;
 use serde::Deserialize;
 
 use self::flows::Flows;
-use crate::model::{name, publish};
+use crate::model::{masquerade, name, publish};
 
 /// How TC programs are to be hooked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -61,6 +62,8 @@ pub struct DaemonOptions {
     pub attach_mode: Option<AttachChoice>,
     /// How XDP is hooked.
     pub xdp: Option<XdpChoice>,
+    /// Masquerade of networks that do not say.
+    pub masquerade: masquerade::Options,
     /// Log lines of the programs, and more of the daemon's.
     pub verbose: bool,
 }
@@ -93,7 +96,23 @@ struct PublishFile {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Masquerade {
+    profile: Option<Profile>,
+    filtering: Option<Filtering>,
     ports: Option<String>,
+}
+
+impl Masquerade {
+    fn options(&self) -> Result<masquerade::Options, ConfigError> {
+        let ports = self.ports.as_deref().map(|text| {
+            text.parse()
+                .map_err(|e: MasqueradePortsError| value("masquerade.ports", text, e.to_string()))
+        });
+        Ok(masquerade::Options {
+            profile: self.profile,
+            filtering: self.filtering,
+            ports: ports.transpose()?,
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -139,8 +158,8 @@ pub struct Settings {
     pub flows_per_endpoint: Option<u32>,
     /// How long flows live.
     pub flow_timeouts: Timeouts,
-    /// First and last outside port of masquerade.
-    pub masquerade_ports: (u16, u16),
+    /// Masquerade of networks that do not say.
+    pub masquerade: masquerade::Options,
     /// Where a publish without host address is: at most one address of each family; empty: on all.
     pub publish_addresses: Vec<IpAddr>,
     /// Default pools.
@@ -225,7 +244,7 @@ impl DaemonOptions {
             flow_entries: file.flows.entries()?,
             flows_per_endpoint: file.flows.per_endpoint()?,
             flow_timeouts: file.flows.timeouts()?,
-            masquerade_ports: ports(file.masquerade.ports.as_deref())?,
+            masquerade: self.masquerade.or(file.masquerade.options()?),
             publish_addresses: publish_addresses(file.publish.addresses)?,
             pools: pools(&file.pools)?,
             verbose: self.verbose,
@@ -270,21 +289,6 @@ fn read(path: &Path) -> Result<File, ConfigError> {
             why,
         }
     })
-}
-
-fn ports(text: Option<&str>) -> Result<(u16, u16), ConfigError> {
-    let text = text.unwrap_or("1024-65535");
-    let parsed = text
-        .split_once('-')
-        .and_then(|(a, b)| Some((a.trim().parse::<u16>().ok()?, b.trim().parse::<u16>().ok()?)));
-    match parsed {
-        Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
-        _ => Err(value(
-            "masquerade.ports",
-            text,
-            "it is written FIRST-LAST, from 1 to 65535".into(),
-        )),
-    }
 }
 
 fn publish_addresses(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError> {
@@ -348,7 +352,7 @@ mod tests {
         assert_eq!(s.state_dir, Path::new("/var/lib/netd"));
         assert_eq!(s.run_dir, Path::new("/run/netd"));
         assert_eq!(s.bpf_dir, Path::new("/sys/fs/bpf/netd"));
-        assert_eq!(s.masquerade_ports, (1024, 65535));
+        assert_eq!(s.masquerade, masquerade::Options::default());
         let lab = DaemonOptions {
             instance: Some("lab".into()),
             ..DaemonOptions::default()
@@ -362,7 +366,8 @@ mod tests {
     fn flags_beat_the_file() {
         let text = "instance = 'file'\nuplinks = ['eth9']\nxdp = 'off'\nattach_mode = 'clsact'\n\
                     deny = ['192.0.2.7/24', '2001:db8::/32']\n[flows]\nentries = 4096\n\
-                    [masquerade]\nports = '2000-3000'\n[pools]\nv4 = '10.9.0.0/16'\n\
+                    [masquerade]\nports = '2000-3000'\nprofile = 'strict'\n\
+                    filtering = 'endpoint-independent'\n[pools]\nv4 = '10.9.0.0/16'\n\
                     [publish]\naddresses = ['127.0.0.1', '::1']\n";
         let s = with(text, &DaemonOptions::default()).unwrap();
         assert_eq!(
@@ -374,16 +379,33 @@ mod tests {
             (XdpChoice::Off, AttachChoice::Clsact)
         );
         assert_eq!(s.deny[0].to_string(), "192.0.2.0/24");
-        assert_eq!((s.flow_entries, s.masquerade_ports), (4096, (2000, 3000)));
+        let masquerade = masquerade::Options {
+            profile: Some(Profile::Strict),
+            filtering: Some(Filtering::EndpointIndependent),
+            ports: "2000-3000".parse().ok(),
+        };
+        assert_eq!((s.flow_entries, s.masquerade), (4096, masquerade));
         let local = s.publish_addresses.iter().map(ToString::to_string);
         assert_eq!(local.collect::<Vec<_>>(), ["127.0.0.1", "::1"]);
         let flags = DaemonOptions {
             instance: Some("flag".into()),
             uplinks: vec!["up0".into()],
             xdp: Some(XdpChoice::Generic),
+            masquerade: masquerade::Options {
+                profile: Some(Profile::Balanced),
+                ..masquerade::Options::default()
+            },
             ..DaemonOptions::default()
         };
         let s = with(text, &flags).unwrap();
+        let profile = Some(Profile::Balanced);
+        assert_eq!(
+            s.masquerade,
+            masquerade::Options {
+                profile,
+                ..masquerade
+            }
+        );
         assert_eq!(
             (s.instance.as_str(), s.uplinks[0].as_str()),
             ("flag", "up0")
@@ -400,7 +422,12 @@ mod tests {
             ("upliks = ['x']\n", "upliks"),
             ("\n\n[flows]\nsize = 3\n", "line 4"),
             ("[flows]\nentries = 3\n", "flows.entries"),
-            ("[masquerade]\nports = '9-1'\n", "masquerade.ports"),
+            (
+                "[masquerade]\nports = '9-1'\n",
+                "masquerade.ports \"9-1\" is refused",
+            ),
+            ("[masquerade]\nprofile = 'loose'\n", "line 2"),
+            ("[masquerade]\nfiltering = 'none'\n", "endpoint-independent"),
             ("deny = ['1.2.3.4/40']\n", "line 1"),
             (
                 "[publish]\naddresses = ['192.0.2.1', '192.0.2.2']\n",

@@ -24,6 +24,7 @@ mod client;
 mod endpoint;
 mod inspect;
 mod macs;
+mod masquerade;
 mod network;
 mod observe;
 mod publish;
@@ -35,6 +36,7 @@ pub use inspect::{
     RouteLine,
 };
 pub use macs::{Macs, MacsError};
+pub use masquerade::{Filtering, MasqueradePorts, MasqueradePortsError, Profile};
 pub use network::{Network, NetworkCreate, NetworkKind, NetworkSet};
 pub use observe::{
     FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus, address_or_prefix,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Owner};
+use crate::{Filtering, Labels, MasqueradePorts, Owner, Profile};
 
 /// What a network is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,12 @@ pub struct NetworkCreate {
     pub internal: bool,
     /// No masquerade to the outside.
     pub no_masquerade: bool,
+    /// How masquerade gives out outside ports; left out: as the daemon does.
+    pub masquerade_profile: Option<Profile>,
+    /// From whom outside ports take packets; left out: as the daemon says, else as the profile has it.
+    pub filtering: Option<Filtering>,
+    /// Outside ports of masquerade; left out: the daemon's.
+    pub masquerade_ports: Option<MasqueradePorts>,
     /// May talk to other networks that say so too.
     pub no_isolation: bool,
     /// Switches frames of every `EtherType`, VLAN-tagged ones too, without a look at what is inside.
@@ -68,6 +74,12 @@ pub struct NetworkSet {
     pub aging_s: Option<u32>,
     /// As [`NetworkCreate::storm`].
     pub storm: Option<u32>,
+    /// As [`NetworkCreate::masquerade_profile`]; for new flows, like the next two.
+    pub masquerade_profile: Option<Profile>,
+    /// As [`NetworkCreate::filtering`].
+    pub filtering: Option<Filtering>,
+    /// As [`NetworkCreate::masquerade_ports`].
+    pub masquerade_ports: Option<MasqueradePorts>,
 }
 
 /// A network as it is.
@@ -93,6 +105,13 @@ pub struct Network {
     pub internal: bool,
     /// Traffic to the outside is masqueraded.
     pub masquerade: bool,
+    /// How masquerade gives out outside ports, the network's own wish or the daemon's; none, like the next
+    /// two: no masquerade.
+    pub masquerade_profile: Option<Profile>,
+    /// From whom outside ports take packets.
+    pub filtering: Option<Filtering>,
+    /// Outside ports of masquerade.
+    pub masquerade_ports: Option<MasqueradePorts>,
     /// Closed against other networks.
     pub isolation: bool,
     /// Switches frames of every `EtherType`, VLAN-tagged ones too, without a look at what is inside.

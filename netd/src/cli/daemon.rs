@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use super::masquerade::Flags;
 use super::output::list;
 use super::{Context, Outcome, wait};
 use crate::config::{AttachChoice, DaemonOptions, XdpChoice};
@@ -30,6 +31,8 @@ pub struct Daemon {
     /// Cgroup whose processes may use published ports on the node itself
     #[arg(long, value_name = "P")]
     cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    masquerade: Flags,
     /// How TC programs are attached [default: auto]
     #[arg(long, value_name = "MODE")]
     attach_mode: Option<AttachChoice>,
@@ -90,6 +93,7 @@ impl Daemon {
             cgroup: self.cgroup,
             attach_mode: self.attach_mode,
             xdp: self.xdp,
+            masquerade: self.masquerade.options(),
             verbose,
             ..self.place.options()
         }

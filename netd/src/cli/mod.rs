@@ -13,6 +13,7 @@ mod flow;
 mod hints;
 mod inspect;
 mod loopback;
+mod masquerade;
 mod network;
 mod ns;
 mod output;

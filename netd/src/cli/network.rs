@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use netd_api::{Network as Object, NetworkCreate, NetworkKind, NetworkSet};
 
 use super::error::Usage;
+use super::masquerade::Flags;
 use super::output::{fields, labels, list, table, yes};
 use super::values::{self, Gateway};
 use super::{Context, Outcome};
@@ -81,6 +82,8 @@ pub struct Create {
     /// Leave the node with the endpoints' own addresses
     #[arg(long)]
     no_masquerade: bool,
+    #[command(flatten)]
+    masquerade: Flags,
     /// May talk to other networks that say so too
     #[arg(long)]
     no_isolation: bool,
@@ -105,8 +108,9 @@ pub struct Create {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  netd network set seg --gateway 10.7.0.254 --gateway fd07::fe\n  \
-    netd network set seg --aging 60 --storm off\n\n\
-    --gateway gives a network that was created with --gateway none its gateway. Endpoints get a default route\n\
+    netd network set seg --aging 60 --storm off\n  \
+    netd network set web --masquerade-profile strict --masquerade-ports 20000-29999\n\n\
+    Options of masquerade are for new flows. --gateway gives a network that was created with --gateway none its gateway. Endpoints get a default route\n\
     by it, where they have none of the family; those of an --internal network do not."
 )]
 pub struct Set {
@@ -117,7 +121,7 @@ pub struct Set {
     #[arg(
         long = "gateway",
         value_name = "IP",
-        required_unless_present_any = ["aging", "storm"]
+        required_unless_present_any = ["aging", "storm", "masquerade_profile", "filtering", "masquerade_ports"]
     )]
     gateways: Vec<std::net::IpAddr>,
     /// Forget a learned MAC that says nothing for so long
@@ -126,6 +130,8 @@ pub struct Set {
     /// Broadcast, multicast and unknown frames a second flooded for each switch port
     #[arg(long, value_name = "FRAMES|off", value_parser = values::storm)]
     storm: Option<u32>,
+    #[command(flatten)]
+    masquerade: Flags,
 }
 
 impl Create {
@@ -144,6 +150,7 @@ impl Create {
                 "--gateway none excludes gateway addresses: give one or the other".into(),
             ));
         }
+        let masquerade = self.masquerade.options();
         Ok(NetworkCreate {
             name: self.name,
             kind: match self.kind {
@@ -155,6 +162,9 @@ impl Create {
             ip_range: self.ip_range,
             internal: self.internal,
             no_masquerade: self.no_masquerade,
+            masquerade_profile: masquerade.profile,
+            filtering: masquerade.filtering,
+            masquerade_ports: masquerade.ports,
             no_isolation: self.no_isolation,
             any_ethertype: self.any_ethertype,
             mtu: self.mtu,
@@ -178,10 +188,14 @@ pub async fn run(verb: Network, ctx: &Context) -> Outcome {
             .show(&ctx.client.networks().await?, |all| lines(all))?,
         Network::Inspect { name } => ctx.out.show(&ctx.client.network(&name).await?, one)?,
         Network::Set(set) => {
+            let masquerade = set.masquerade.options();
             let request = NetworkSet {
                 gateways: set.gateways,
                 aging_s: set.aging,
                 storm: set.storm,
+                masquerade_profile: masquerade.profile,
+                filtering: masquerade.filtering,
+                masquerade_ports: masquerade.ports,
             };
             ctx.client.network_set(&set.name, &request).await?;
         }
@@ -205,18 +219,20 @@ fn lines(networks: &[Object]) -> String {
             "SUBNETS",
             "GATEWAYS",
             "OUTSIDE",
+            "PROFILE",
             "MTU",
             "DEVICE",
             "ENDPOINTS",
             "OWNER",
         ],
-        &[4, 6],
+        &[5, 7],
         networks.iter().map(|n| {
             vec![
                 n.name.clone(),
                 list(&n.subnets),
                 list(&n.gateways),
                 outside(n).into(),
+                list(n.masquerade_profile),
                 n.mtu.to_string(),
                 n.device.clone().unwrap_or_else(|| "-".into()),
                 n.endpoints.to_string(),
@@ -235,6 +251,9 @@ fn one(n: &Object) -> String {
         ("gateways", list(&n.gateways)),
         ("ip range", list(n.ip_range)),
         ("outside", outside(n).into()),
+        ("profile", list(n.masquerade_profile)),
+        ("filtering", list(n.filtering)),
+        ("outside ports", list(n.masquerade_ports)),
         ("isolated", yes(n.isolation)),
         ("any ethertype", yes(n.any_ethertype)),
         ("mtu", n.mtu.to_string()),

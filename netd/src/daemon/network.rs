@@ -40,6 +40,7 @@ impl Core {
             remove: vec![],
         };
         self.transact(change, Scope::Network(number))?;
+        self.refresh_silent();
         // The kernel tells of the gateway's addresses a moment later; whoever asked calls them at once.
         self.refresh_locals();
         let shown = self.show_network(&self.desired.networks[&number]);
@@ -73,6 +74,7 @@ impl Core {
                 self.take_addresses(&before, &request.gateways);
                 return Err(e);
             }
+            self.refresh_silent();
             tracing::info!("network {name} changed");
         }
         Ok(self.show_network(&self.desired.networks[&number]))
@@ -134,6 +136,7 @@ impl Core {
             remove: vec![Key::Network(number)],
         };
         self.remove(&change, Scope::Network(number))?;
+        self.refresh_silent();
         tracing::info!("network {name} removed");
         Ok(())
     }

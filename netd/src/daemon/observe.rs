@@ -9,6 +9,7 @@ use netd_common::maps::HostKind;
 use super::core::Core;
 use super::error::Result;
 use crate::datapath::AttachMode;
+use crate::model::masquerade::Options;
 use crate::model::name::ShowMac;
 use crate::model::{Endpoint, Network, Publish};
 
@@ -16,6 +17,8 @@ impl Core {
     /// A network as the API shows it.
     pub fn show_network(&self, n: &Network) -> ApiNetwork {
         let gateway = n.has_gateway();
+        let options = n.options.or(self.desired.masquerade);
+        let masquerade = Some(options).filter(|_| n.masquerades());
         ApiNetwork {
             id: n.number,
             name: n.name.clone(),
@@ -25,6 +28,9 @@ impl Core {
             ip_range: n.ip_range,
             internal: n.internal,
             masquerade: n.masquerades(),
+            masquerade_profile: masquerade.map(Options::profile),
+            filtering: masquerade.map(Options::filtering),
+            masquerade_ports: masquerade.map(Options::ports),
             isolation: n.isolation,
             any_ethertype: n.any_ethertype,
             mtu: n.mtu,

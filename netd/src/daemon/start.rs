@@ -12,7 +12,7 @@ use super::sockets;
 use crate::apply::Node;
 use crate::config::{AttachChoice, Settings};
 use crate::datapath::{AttachMode, Datapath, Options};
-use crate::model::{Change, Key};
+use crate::model::{Change, Key, masquerade};
 use crate::net::events::is_made_name;
 use crate::net::link::{self, Link};
 use crate::net::reaper::Reaper;
@@ -25,7 +25,10 @@ impl Core {
     pub(super) fn open(settings: Settings) -> anyhow::Result<Self> {
         let cgroup = sockets::cgroup(settings.cgroup.as_deref())?;
         bpffs::prepare(&settings.bpf_dir)?;
-        let (store, desired) = Store::open(&settings.state_dir, &settings.instance, random_ula()?)?;
+        let (store, mut desired) =
+            Store::open(&settings.state_dir, &settings.instance, random_ula()?)?;
+        desired.masquerade = settings.masquerade;
+        masquerade::check_silent(desired.masquerade, desired.networks.values())?;
         let netlink = Netlink::open()?;
         for uplink in &settings.uplinks {
             link::must_ifindex(uplink).context("uplink")?;
@@ -55,6 +58,7 @@ impl Core {
         core.actual = core.observe_node()?;
         core.drop_half_made()?;
         core.refresh_uplinks();
+        core.refresh_silent();
         core.hook_sockets();
         core.settle_onward(Scope::All);
         if core.problems.is_empty() {

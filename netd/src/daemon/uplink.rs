@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netd_common::addr::{Addr, Be16};
-use netd_common::maps::Uplink as Row;
+use netd_common::maps::{Range, SILENT, Uplink as Row};
 
 use super::core::Core;
 use super::error::Result;
 use crate::config::XdpChoice;
 use crate::datapath::{Datapath, XdpMode};
+use crate::model::masquerade::silent;
 use crate::net::events::is_made_name;
 use crate::net::link::Link;
 use crate::net::route::{Address, Route};
@@ -104,6 +105,26 @@ impl Core {
         Ok(())
     }
 
+    /// Brings the ports at which the node keeps quiet up to what networks and daemon ask for.
+    pub(super) fn refresh_silent(&mut self) {
+        let networks = self.desired.networks.values();
+        let mut ports = [Range::default(); SILENT];
+        for (to, from) in ports
+            .iter_mut()
+            .zip(silent(self.desired.masquerade, networks))
+        {
+            *to = Range {
+                min: from.first(),
+                max: from.last(),
+            };
+        }
+        let key = "silent ports".to_owned();
+        match self.node.datapath.silent_set(ports) {
+            Ok(()) => drop(self.problems.remove(&key)),
+            Err(e) => drop(self.problems.insert(key, format!("masquerade ports: {e}"))),
+        }
+    }
+
     /// The devices asked for, else those of the default routes. While there is no default route at
     /// all the uplinks stay what they were: it may be back in a moment.
     fn wanted_uplinks(&self, links: &[Link], routes: &[Route], rows: &[u32]) -> Vec<Link> {
@@ -149,7 +170,7 @@ impl Core {
         let netlink = &mut self.node.netlink;
         let v4 = source(netlink, ANYWHERE_V4.into(), link.ifindex, addresses)?;
         let v6 = source(netlink, ANYWHERE_V6.into(), link.ifindex, addresses)?;
-        let (first, last) = self.settings.masquerade_ports;
+        let ports = self.settings.masquerade.ports();
         let row = Row {
             v4: match v4 {
                 Some(IpAddr::V4(ip)) => ip.octets(),
@@ -159,8 +180,8 @@ impl Core {
                 Some(IpAddr::V6(ip)) => ip.octets(),
                 _ => [0; 16],
             },
-            port_min: Be16::new(first),
-            port_max: Be16::new(last),
+            port_min: Be16::new(ports.first()),
+            port_max: Be16::new(ports.last()),
             mtu: link.mtu,
         };
         let known = self.uplinks.get(&link.ifindex);

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use netd_common::addr::{V4, V6};
 use netd_common::learn::learns;
 use netd_common::maps::{
-    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, SegmentKey, Target, Uplink, name,
-    node_flags,
+    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, Range, SILENT, SegmentKey,
+    Target, Uplink, name, node_flags,
 };
 
 use super::Datapath;
@@ -203,6 +203,11 @@ impl Datapath {
     /// the one that was called.
     pub fn node_addresses_set(&mut self, v4: V4, v6: V6) -> Result<()> {
         self.node_change(|node| (node.v4, node.v6) = (v4, v6))
+    }
+
+    /// Says at which ports a SYN that belongs to nothing is dropped without a word; unused ranges are zero.
+    pub fn silent_set(&mut self, ports: [Range; SILENT]) -> Result<()> {
+        self.node_change(|node| node.silent = ports)
     }
 
     fn node_change(&mut self, change: impl FnOnce(&mut Node)) -> Result<()> {

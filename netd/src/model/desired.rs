@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use super::masquerade;
 use super::records::{Endpoint, Meta, Network, Publish};
 
 /// Addresses remembered as just released, per network; older ones count as never used.
@@ -55,6 +56,8 @@ pub struct Change {
 pub struct Desired {
     /// What is known once.
     pub meta: Meta,
+    /// The daemon's options of masquerade, for networks that do not say. Not stored.
+    pub masquerade: masquerade::Options,
     /// Networks by number.
     pub networks: BTreeMap<u32, Network>,
     /// Endpoints by number.
@@ -72,6 +75,7 @@ impl Desired {
     pub fn new(meta: Meta) -> Self {
         Self {
             meta,
+            masquerade: masquerade::Options::default(),
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             publishes: BTreeMap::new(),
@@ -208,6 +212,7 @@ pub(crate) mod tests {
             ip_range: None,
             internal: false,
             masquerade: true,
+            options: masquerade::Options::default(),
             isolation: true,
             any_ethertype: false,
             mtu: 1500,

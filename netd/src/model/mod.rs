@@ -4,6 +4,7 @@ pub mod attach;
 pub mod desired;
 pub mod ipam;
 pub mod lookup;
+pub mod masquerade;
 pub mod name;
 pub mod network;
 pub mod network_set;

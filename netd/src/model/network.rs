@@ -8,7 +8,7 @@ use netd_common::addr::Mac;
 
 use super::records::{AGING, Network, STORM};
 use super::subnet::{self, Occupied};
-use super::{Desired, ModelError, name};
+use super::{Desired, ModelError, masquerade, name};
 use crate::config::Pools;
 
 /// What a request is checked against, and what fills its gaps.
@@ -47,7 +47,7 @@ pub fn build(
     let mtu = mtu(request.mtu, context.mtu, &subnets)?;
     let aging = aging(request.aging_s.unwrap_or(AGING))?;
     let storm = storm(request.storm.unwrap_or(STORM))?;
-    Ok(Network {
+    let network = Network {
         number: 0,
         name: request.name.clone(),
         kind: request.kind,
@@ -56,6 +56,11 @@ pub fn build(
         ip_range: request.ip_range,
         internal: request.internal,
         masquerade: !request.no_masquerade && !request.internal,
+        options: masquerade::Options {
+            profile: request.masquerade_profile,
+            filtering: request.filtering,
+            ports: request.masquerade_ports,
+        },
         isolation: !request.no_isolation,
         any_ethertype: request.any_ethertype,
         mtu,
@@ -64,7 +69,11 @@ pub fn build(
         gateway_mac: context.mac,
         labels: request.labels.clone(),
         owner: request.owner.clone().unwrap_or_else(|| "cli".into()),
-    })
+    };
+    masquerade::check(&network, network.options)?;
+    let all = desired.networks.values().chain([&network]);
+    masquerade::check_silent(desired.masquerade, all)?;
+    Ok(network)
 }
 
 fn subnets(
@@ -305,6 +314,27 @@ mod tests {
             (with(&|r| r.mtu = Some(67)), "from 68 to 65535"),
             (with(&|r| r.aging_s = Some(0)), "aging time 0 is refused"),
             (with(&|r| r.storm = Some(1_000_001)), "from 0 to 1000000"),
+            (
+                with(&|r| {
+                    r.masquerade_profile = Some(netd_api::Profile::Strict);
+                    r.no_masquerade = true;
+                }),
+                "masquerade profile strict is refused: the network's traffic is not masqueraded",
+            ),
+            (
+                with(&|r| {
+                    r.filtering = Some(netd_api::Filtering::AddressPort);
+                    r.internal = true;
+                }),
+                "filtering address-port is refused: the network is internal",
+            ),
+            (
+                with(&|r| {
+                    r.masquerade_ports = "1-2".parse().ok();
+                    r.internal = true;
+                }),
+                "masquerade ports 1-2 is refused",
+            ),
             (
                 with(&|r| {
                     r.mtu = Some(1279);

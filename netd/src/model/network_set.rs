@@ -9,7 +9,7 @@ use netd_common::addr::Mac;
 use super::network::{aging, storm};
 use super::records::Network;
 use super::subnet::{self, Occupied};
-use super::{Change, Desired, ModelError, Object, ipam};
+use super::{Change, Desired, ModelError, Object, ipam, masquerade};
 
 /// The change a request asks for; nothing in it: all is as asked for already. `mac` is used where the
 /// network's own gateway MAC has been taken by an endpoint meanwhile.
@@ -30,8 +30,23 @@ pub fn change(
     }
     changed.aging = aging(request.aging_s.unwrap_or(network.aging))?;
     changed.storm = storm(request.storm.unwrap_or(network.storm))?;
+    let asked = masquerade::Options {
+        profile: request.masquerade_profile,
+        filtering: request.filtering,
+        ports: request.masquerade_ports,
+    };
+    masquerade::check(network, asked)?;
+    changed.options = asked.or(network.options);
     if changed == *network {
         return Ok(Change::default());
+    }
+    let matters = |n: &Network| (n.options, n.has_gateway());
+    if matters(&changed) != matters(network) {
+        let others = desired
+            .networks
+            .values()
+            .filter(|n| n.number != network.number);
+        masquerade::check_silent(desired.masquerade, others.chain([&changed]))?;
     }
     changed.gateways.sort_by_key(IpAddr::is_ipv6);
     let taken = |mac: Mac| desired.endpoints_of(network.number).any(|e| e.mac == mac);
@@ -89,6 +104,8 @@ fn check(
 
 #[cfg(test)]
 mod tests {
+    use netd_api::{Filtering, Profile};
+
     use super::*;
     use crate::model::desired::tests::{empty, endpoint, network};
 
@@ -149,6 +166,57 @@ mod tests {
         for bad in [set(Some(0), None), set(None, Some(1_000_001))] {
             assert!(ask(&d, bad).unwrap_err().to_string().contains("refused"));
         }
+    }
+
+    #[test]
+    fn options_of_masquerade_change_one_by_one() {
+        let (mut d, seg) = without_gateway();
+        let ports = |text: &str| Some(text.parse().unwrap());
+        let profile = |p| NetworkSet {
+            masquerade_profile: Some(p),
+            ..NetworkSet::default()
+        };
+        let span = |text| NetworkSet {
+            masquerade_ports: ports(text),
+            ..NetworkSet::default()
+        };
+        let filtering = NetworkSet {
+            filtering: Some(Filtering::Address),
+            ..NetworkSet::default()
+        };
+        let ask = |d: &Desired, set: &NetworkSet| change(d, &[], MAC, "seg", set);
+        for set in [&profile(Profile::Strict), &span("20-30"), &filtering] {
+            let change = ask(&d, set).unwrap();
+            assert_eq!(change.put.len(), 1);
+            d.apply(&change);
+            assert_eq!(ask(&d, set).unwrap(), Change::default());
+        }
+        let wanted = masquerade::Options {
+            profile: Some(Profile::Strict),
+            filtering: Some(Filtering::Address),
+            ports: ports("20-30"),
+        };
+        assert_eq!(d.networks[&seg].options, wanted);
+        // The range a network gives up makes room for another one.
+        d.masquerade.ports = ports("1000-1000");
+        for (n, text) in ["2000-2000", "3000-3000"].iter().enumerate() {
+            let other = network(&mut d, &format!("n{n}"), &["10.2.0.0/24"]);
+            d.networks.get_mut(&other).unwrap().options.ports = ports(text);
+        }
+        d.networks.get_mut(&seg).unwrap().gateways = vec!["10.1.0.1".parse().unwrap()];
+        assert!(ask(&d, &span("4000-4000")).is_ok());
+        let other = network(&mut d, "n3", &["10.3.0.0/24"]);
+        d.networks.get_mut(&other).unwrap().options.ports = ports("5000-5000");
+        let e = ask(&d, &span("4000-4000")).map(drop);
+        assert!(e.unwrap_err().to_string().contains("4 separate ranges"));
+        d.networks.get_mut(&seg).unwrap().internal = true;
+        let e = ask(&d, &profile(Profile::Balanced)).unwrap_err();
+        assert!(e.to_string().contains("internal"), "{e}");
+        assert_eq!(
+            ask(&d, &NetworkSet::default()).unwrap(),
+            Change::default(),
+            "what it had stays"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use netd_api::{Labels, Macs, NetworkKind, Owner, PublishSpec};
 use netd_common::addr::Mac;
 use serde::{Deserialize, Serialize};
 
-use super::name;
+use super::{masquerade, name};
 
 /// Version of the records' layout.
 pub const SCHEMA: u32 = 1;
@@ -62,6 +62,9 @@ pub struct Network {
     pub internal: bool,
     /// Traffic to the outside is to be masqueraded, as soon as there is a gateway.
     pub masquerade: bool,
+    /// How it is masqueraded, as far as the network says.
+    #[serde(default)]
+    pub options: masquerade::Options,
     /// Closed against other networks.
     pub isolation: bool,
     /// Switches frames of every `EtherType`, VLAN-tagged ones too.

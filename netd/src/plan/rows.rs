@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netd_api::{Filtering, MasqueradePorts, Profile};
 use netd_common::addr::{Addr, Be16, Mac, V6};
 use netd_common::maps::{FdbEntry, HostEntry, HostKind, Port, Publish, Target, port_flags};
 
@@ -57,7 +58,7 @@ fn network_rows(
             device: outer,
             kind: HostKind::Gateway.code(),
         });
-        gateway_rows(network, outer, rows);
+        gateway_rows(desired, network, outer, rows);
     }
     let mut ports = Vec::new();
     for endpoint in desired.endpoints_of(network.number) {
@@ -71,9 +72,14 @@ fn network_rows(
         });
         ports.push((
             ifindex,
-            endpoint_port(network, endpoint, gateway.then_some((outer, inner))),
+            endpoint_port(
+                desired,
+                network,
+                endpoint,
+                gateway.then_some((outer, inner)),
+            ),
         ));
-        endpoint_rows(network, endpoint, ifindex, rows);
+        endpoint_rows(desired, network, endpoint, ifindex, rows);
         if publishes_in_scope(scope, endpoint.number) {
             for p in desired.publishes_of(endpoint.number) {
                 publish_rows(network, endpoint, ifindex, p, rows);
@@ -81,7 +87,7 @@ fn network_rows(
         }
     }
     if gateway {
-        ports.push((inner, gateway_port(network, outer, inner)));
+        ports.push((inner, gateway_port(desired, network, outer, inner)));
     }
     rows.ports.extend(ports);
     let slots = (0..).zip(segment);
@@ -89,9 +95,22 @@ fn network_rows(
         .extend(slots.map(|(slot, target)| ((network.number, slot), target)));
 }
 
-fn flags(network: &Network) -> u32 {
+fn flags(desired: &Desired, network: &Network) -> u32 {
+    let masquerades = network.masquerades();
+    let options = network.options.or(desired.masquerade);
+    let strict = options.profile() == Profile::Strict;
+    let filtering = options.filtering();
     [
-        (network.masquerades(), port_flags::MASQUERADE),
+        (masquerades, port_flags::MASQUERADE),
+        (masquerades && strict, port_flags::STRICT),
+        (
+            masquerades && filtering == Filtering::EndpointIndependent,
+            port_flags::FILTER_ANY,
+        ),
+        (
+            masquerades && filtering == Filtering::Address,
+            port_flags::FILTER_ADDRESS,
+        ),
         (network.internal, port_flags::INTERNAL),
         (!network.isolation, port_flags::NO_ISOLATION),
         (network.any_ethertype, port_flags::ANY_ETHERTYPE),
@@ -116,13 +135,15 @@ fn prefix_len(network: &Network, v6: bool) -> u8 {
     subnet.map_or(0, ipnet::IpNet::prefix_len)
 }
 
-fn port(network: &Network, outer: u32, inner: u32) -> Port {
+fn port(desired: &Desired, network: &Network, outer: u32, inner: u32) -> Port {
     let v4 = network.gateway_v4().map_or([0; 4], |a| a.octets());
     let v6 = network.gateway_v6().map_or([0; 16], |a| a.octets());
+    // The daemon's own ports are the uplinks'.
+    let ports = network.options.ports.filter(|_| network.masquerades());
     Port {
         network: network.number,
         endpoint: 0,
-        flags: flags(network),
+        flags: flags(desired, network),
         mtu: network.mtu,
         outer,
         inner,
@@ -137,21 +158,26 @@ fn port(network: &Network, outer: u32, inner: u32) -> Port {
         storm: network.storm,
         bits4: prefix_len(network, false),
         bits6: prefix_len(network, true),
-        masq_min: 0,
-        masq_max: 0,
+        masq_min: ports.map_or(0, MasqueradePorts::first),
+        masq_max: ports.map_or(0, MasqueradePorts::last),
         pad: [0; 2],
     }
 }
 
-fn gateway_port(network: &Network, outer: u32, inner: u32) -> Port {
-    let base = port(network, outer, inner);
+fn gateway_port(desired: &Desired, network: &Network, outer: u32, inner: u32) -> Port {
+    let base = port(desired, network, outer, inner);
     Port {
         flags: base.flags | port_flags::GATEWAY,
         ..base
     }
 }
 
-fn endpoint_port(network: &Network, endpoint: &Endpoint, pair: Option<(u32, u32)>) -> Port {
+fn endpoint_port(
+    desired: &Desired,
+    network: &Network,
+    endpoint: &Endpoint,
+    pair: Option<(u32, u32)>,
+) -> Port {
     let (outer, inner) = pair.unwrap_or_default();
     Port {
         endpoint: endpoint.number,
@@ -159,11 +185,11 @@ fn endpoint_port(network: &Network, endpoint: &Endpoint, pair: Option<(u32, u32)
         v6: endpoint.v6().map_or([0; 16], |a| a.octets()),
         mac: endpoint.mac,
         macs: endpoint.macs.others(),
-        ..port(network, outer, inner)
+        ..port(desired, network, outer, inner)
     }
 }
 
-fn gateway_rows(network: &Network, outer: u32, rows: &mut Rows) {
+fn gateway_rows(desired: &Desired, network: &Network, outer: u32, rows: &mut Rows) {
     let kind = HostKind::Gateway.code();
     rows.fdb.insert(
         (network.number, network.gateway_mac),
@@ -181,13 +207,19 @@ fn gateway_rows(network: &Network, outer: u32, rows: &mut Rows) {
             kind,
             mac: network.gateway_mac,
             gateway_mac: network.gateway_mac,
-            flags: flags(network),
+            flags: flags(desired, network),
         };
         rows.hosts.insert(*ip, entry);
     }
 }
 
-fn endpoint_rows(network: &Network, endpoint: &Endpoint, ifindex: u32, rows: &mut Rows) {
+fn endpoint_rows(
+    desired: &Desired,
+    network: &Network,
+    endpoint: &Endpoint,
+    ifindex: u32,
+    rows: &mut Rows,
+) {
     let kind = HostKind::Endpoint.code();
     rows.fdb.insert(
         (network.number, endpoint.mac),
@@ -205,7 +237,7 @@ fn endpoint_rows(network: &Network, endpoint: &Endpoint, ifindex: u32, rows: &mu
             kind,
             mac: endpoint.mac,
             gateway_mac: gateway_mac(network),
-            flags: flags(network),
+            flags: flags(desired, network),
         };
         rows.hosts.insert(net.addr(), entry);
     }

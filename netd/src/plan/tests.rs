@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use netd_api::{Filtering, Profile};
 use netd_common::maps::HostKind;
 use proptest::prelude::*;
 
@@ -238,6 +239,43 @@ fn one_more_switch_port_is_one_more_slot_and_the_others_stay_in_some() {
         }
     }
     assert_eq!(segment(&a, web).len(), 7);
+}
+
+#[test]
+fn options_of_masquerade_are_in_the_rows_and_a_change_is_one_row_for_each_port() {
+    use netd_common::maps::port_flags::{FILTER_ADDRESS, FILTER_ANY, MASQUERADE, STRICT};
+    let (mut d, mut a, mut next) = (empty(), Actual::default(), 10);
+    let web = network(&mut d, "web", &["10.0.0.0/24"]);
+    let one = fresh_endpoint(&mut d, "one", web, &["10.0.0.2/24"]);
+    settle(&d, &mut a, &mut next, Scope::All);
+    let device = a.ifindex(&d.endpoints[&one].device());
+    let row = |a: &Actual| {
+        let p = a.ports[&device];
+        (p.flags, p.masq_min, p.masq_max)
+    };
+    assert_eq!(row(&a), (MASQUERADE, 0, 0));
+    // The daemon's ports are in the rows of the uplinks.
+    d.masquerade.ports = "2000-3000".parse().ok();
+    d.masquerade.profile = Some(Profile::Strict);
+    settle(&d, &mut a, &mut next, Scope::All);
+    let strict = MASQUERADE | STRICT | FILTER_ADDRESS;
+    assert_eq!(row(&a), (strict, 0, 0));
+    assert_eq!(
+        a.hosts[&"10.0.0.2".parse::<IpAddr>().unwrap()].flags,
+        strict
+    );
+    let options = &mut d.networks.get_mut(&web).unwrap().options;
+    options.ports = "5000-5001".parse().ok();
+    options.filtering = Some(Filtering::EndpointIndependent);
+    settle(&d, &mut a, &mut next, Scope::Network(web));
+    assert_eq!(row(&a), (MASQUERADE | STRICT | FILTER_ANY, 5000, 5001));
+    d.networks.get_mut(&web).unwrap().options.profile = Some(Profile::Balanced);
+    d.networks.get_mut(&web).unwrap().options.filtering = Some(Filtering::AddressPort);
+    settle(&d, &mut a, &mut next, Scope::Network(web));
+    assert_eq!(row(&a), (MASQUERADE, 5000, 5001));
+    d.networks.get_mut(&web).unwrap().masquerade = false;
+    settle(&d, &mut a, &mut next, Scope::Network(web));
+    assert_eq!(row(&a), (0, 0, 0));
 }
 
 #[test]

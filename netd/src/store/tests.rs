@@ -67,6 +67,16 @@ fn what_is_committed_is_there_after_a_restart() {
 }
 
 #[test]
+fn a_network_of_before_there_were_options_of_masquerade_is_read() {
+    let mut d = empty();
+    let web = network(&mut d, "web", &["10.0.0.0/24"]);
+    let mut old = serde_json::to_value(&d.networks[&web]).unwrap();
+    assert!(old.as_object_mut().unwrap().remove("options").is_some());
+    let read: crate::model::Network = serde_json::from_value(old).unwrap();
+    assert_eq!(read, d.networks[&web]);
+}
+
+#[test]
 fn the_store_is_private_and_has_one_user() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, _) = reopen(dir.path());

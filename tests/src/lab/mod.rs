@@ -14,6 +14,7 @@ pub mod names;
 pub mod netns;
 pub mod node;
 pub mod process;
+mod rows;
 pub mod signals;
 pub mod streams;
 pub mod topology;

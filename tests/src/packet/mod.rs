@@ -54,6 +54,7 @@ pub use hosts::{
 pub use limits::Ending;
 pub use run::{Action, Meta, Outcome, SENT_BY_NETD};
 pub use socket::tcp_socket;
+pub(crate) use table::Plain;
 pub use table::{Entry, FlowTable, Half, uptime};
 pub use tap::Tap;
 pub use world::World;

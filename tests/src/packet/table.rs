@@ -11,7 +11,7 @@ use super::world::World;
 /// Lets aya handle a type that bytemuck knows to be plain bytes.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub(super) struct Plain<T>(pub(super) T);
+pub(crate) struct Plain<T>(pub(crate) T);
 
 // SAFETY: `T: bytemuck::Pod` is stronger than `aya::Pod`.
 unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
