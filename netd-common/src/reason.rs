@@ -125,6 +125,13 @@ codes! {
         Storm = 39, "storm";
         /// Its endpoint has as many flows as it may.
         FlowLimit = 40, "flow_limit";
+        /// A fragment no sender makes, or one that could hide ports: the first without its whole L4 header,
+        /// or one that overlaps the first.
+        BadFragment = 41, "bad_fragment";
+        /// A fragment that came before its first one and could not wait for it: too many do, or it is too large.
+        FragLimit = 42, "frag_limit";
+        /// A fragment that waited in vain for its first one.
+        FragTimeout = 43, "frag_timeout";
     }
 }
 

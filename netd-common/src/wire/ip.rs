@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, and what forwarding changes in them.
 
 use super::eth::ethertype;
-use super::{Window, options};
+use super::{Fragment, Window, fragment, options};
 use crate::addr::{Addr, V4, V6};
 use crate::checksum::Delta;
 use crate::reason::DropReason;
@@ -61,6 +61,13 @@ pub trait Family: Addr {
     /// Its destination address, likewise.
     fn destination<W: Window + ?Sized>(w: &W, l3: usize) -> Option<Self>;
 
+    /// Where the fragment with the header at offset `l3` stands in its datagram. `ip` is that header, read.
+    fn fragment<W: Window + ?Sized>(
+        w: &W,
+        l3: usize,
+        ip: &Ip<Self>,
+    ) -> Result<Fragment, DropReason>;
+
     /// The header that starts at offset `l3`.
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason>;
 }
@@ -85,6 +92,15 @@ impl Family for V4 {
     #[inline(always)]
     fn options<W: Window + ?Sized>(w: &W, l3: usize, ip: &Ip<Self>) -> Result<(), DropReason> {
         options::check(w, l3, ip)
+    }
+
+    #[inline(always)]
+    fn fragment<W: Window + ?Sized>(
+        w: &W,
+        l3: usize,
+        ip: &Ip<Self>,
+    ) -> Result<Fragment, DropReason> {
+        fragment::v4(w, l3, ip.l4, ip.end)
     }
 
     #[inline(always)]
@@ -134,6 +150,28 @@ impl Family for V6 {
     #[inline(always)]
     fn options<W: Window + ?Sized>(_: &W, _: usize, _: &Ip<Self>) -> Result<(), DropReason> {
         Ok(())
+    }
+
+    #[inline(always)]
+    fn fragment<W: Window + ?Sized>(
+        w: &W,
+        l3: usize,
+        ip: &Ip<Self>,
+    ) -> Result<Fragment, DropReason> {
+        let [mut next] = w.load::<1>(l3 + 6).ok_or(DropReason::Truncated)?;
+        let mut at = l3 + V6_LEN;
+        for _ in 0..MAX_EXT_HEADERS {
+            if next == ext::FRAGMENT {
+                return fragment::v6(w, at, ip.end);
+            }
+            if !is_extension(next) {
+                break;
+            }
+            let h = w.load::<8>(at).ok_or(DropReason::Truncated)?;
+            next = h[0];
+            at += 8 + usize::from(h[1]) * 8;
+        }
+        Err(DropReason::BadFragment)
     }
 
     #[inline(always)]

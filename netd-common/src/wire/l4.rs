@@ -65,10 +65,36 @@ impl<A: Family> Packet<A> {
     /// Reads the L4 header behind `ip`.
     #[inline(always)]
     pub fn parse<W: Window + ?Sized>(w: &W, ip: Ip<A>) -> Result<Self, DropReason> {
+        if ip.fragment {
+            return Ok(Self::of(ip, L4::Fragment, Be16([0; 2]), Be16([0; 2])));
+        }
+        Self::header(w, ip, false)
+    }
+
+    /// Reads the L4 header of a first fragment, which must hold all of it (RFC 1858 section 2.1, RFC 7112
+    /// section 5). What is behind that header may be cut off.
+    #[inline(always)]
+    pub fn first<W: Window + ?Sized>(w: &W, ip: Ip<A>) -> Result<Self, DropReason> {
+        Self::header(w, ip, true).map_err(|_| DropReason::BadFragment)
+    }
+
+    #[inline(always)]
+    fn of(ip: Ip<A>, l4: L4, sport: Be16, dport: Be16) -> Self {
+        let tuple = Tuple {
+            src: ip.src,
+            dst: ip.dst,
+            sport,
+            dport,
+            proto: ip.proto,
+            pad: [0; 3],
+        };
+        Self { ip, tuple, l4 }
+    }
+
+    #[inline(always)]
+    fn header<W: Window + ?Sized>(w: &W, ip: Ip<A>, cut: bool) -> Result<Self, DropReason> {
         let (at, room) = (usize::from(ip.l4), ip.end as usize - usize::from(ip.l4));
-        let (l4, sport, dport) = if ip.fragment {
-            (L4::Fragment, Be16([0; 2]), Be16([0; 2]))
-        } else if ip.proto == proto::TCP {
+        let (l4, sport, dport) = if ip.proto == proto::TCP {
             let h = w.load::<14>(at).ok_or(DropReason::Truncated)?;
             let header_len = usize::from(h[12] >> 4) * 4;
             if header_len < 20 || header_len > room {
@@ -79,7 +105,7 @@ impl<A: Family> Packet<A> {
             let h = w.load::<8>(at).ok_or(DropReason::Truncated)?;
             let len = usize::from(u16::from_be_bytes([h[4], h[5]]));
             // 0 is "the rest of the packet" for jumbograms (RFC 2675 section 4) and large GSO packets.
-            if (len < 8 && len != 0) || len > room || room < 8 {
+            if (len < 8 && len != 0) || (len > room && !cut) || room < 8 {
                 return Err(DropReason::BadL4);
             }
             (L4::Udp, Be16([h[0], h[1]]), Be16([h[2], h[3]]))
@@ -99,15 +125,7 @@ impl<A: Family> Packet<A> {
         } else {
             (L4::Other, Be16([0; 2]), Be16([0; 2]))
         };
-        let tuple = Tuple {
-            src: ip.src,
-            dst: ip.dst,
-            sport,
-            dport,
-            proto: ip.proto,
-            pad: [0; 3],
-        };
-        Ok(Self { ip, tuple, l4 })
+        Ok(Self::of(ip, l4, sport, dport))
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod arp;
 mod eth;
+pub mod fragment;
 pub mod group;
 mod ip;
 mod l4;
@@ -10,6 +11,7 @@ pub mod nd;
 pub mod options;
 
 pub use eth::{ETH_LEN, Eth, ethertype};
+pub use fragment::Fragment;
 pub use ip::{Family, Ip, V4_LEN, V6_LEN, v4_forward, v6_forward};
 pub use l4::{L4, Packet, tcp_flag};
 

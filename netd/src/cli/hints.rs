@@ -10,6 +10,7 @@ pub fn of(name: &str) -> &'static str {
     )
 }
 
+#[expect(clippy::too_many_lines, reason = "one line, or three, for each reason")]
 const fn text(reason: DropReason) -> &'static str {
     match reason {
         DropReason::Truncated => {
@@ -68,7 +69,16 @@ const fn text(reason: DropReason) -> &'static str {
         DropReason::NatProtocol => "masquerade translates TCP, UDP and echo only",
         DropReason::NatIcmp => "an ICMP message masquerade cannot translate",
         DropReason::NatFragment => {
-            "a fragment of a packet that needs translation; lower the sender's packet size"
+            "a fragment whose conversation has ended, or that cannot be translated"
+        }
+        DropReason::BadFragment => {
+            "a fragment that overlaps the first or hides its ports: its sender is broken or probing"
+        }
+        DropReason::FragLimit => {
+            "too many fragments came before the first of their datagrams, or one too large to wait"
+        }
+        DropReason::FragTimeout => {
+            "the first fragment of a datagram was lost: its others waited for it in vain"
         }
         DropReason::Denied => "the source is on the deny list of the configuration",
         DropReason::Helper => "the kernel refused, usually for lack of memory",
