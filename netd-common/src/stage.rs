@@ -32,6 +32,14 @@ stages! {
     UpNew = 1, "netd_up_new";
     /// From [`crate::reason::Hook::UpOut`]: of no flow netd knows.
     UpOwn = 2, "netd_up_own";
+    /// From [`crate::reason::Hook::EpOut`]: a fragment for the gateway.
+    EpFrag = 3, "netd_ep_frag";
+    /// From [`crate::reason::Hook::UpIn`]: a fragment.
+    UpFrag = 4, "netd_up_frag";
+    /// From [`crate::reason::Hook::UpOut`]: a fragment.
+    OwnFrag = 5, "netd_own_frag";
+    /// From any of these, with a first fragment that is about to go: the others of its datagram follow it.
+    First = 6, "netd_frag_first";
 }
 
 /// Slots of the map that holds them.

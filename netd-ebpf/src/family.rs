@@ -1,13 +1,16 @@
 //! An address family as the programs see it: its maps, and the addresses of a port and an uplink.
 
-use aya_ebpf::maps::HashMap;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use netd_common::addr::{V4, V6, is_link_local};
 use netd_common::guard::Guarded;
 use netd_common::learn::OnLink;
+use netd_common::maps::fragment::{Frag, FragKey, Ring};
 use netd_common::maps::{Flow, HostEntry, Node, Port, Uplink};
 use netd_common::tuple::Tuple;
 
-use crate::maps::{FLOW4, FLOW6, HOST4, HOST6, LOCAL, WORK4, WORK6};
+use crate::maps::{
+    FLOW4, FLOW6, FRAG_RING4, FRAG_RING6, FRAG4, FRAG6, HOST4, HOST6, LOCAL, WORK4, WORK6,
+};
 use crate::work::Work;
 
 /// IPv4 or IPv6.
@@ -20,6 +23,10 @@ pub trait Net: Guarded + OnLink {
     fn hosts() -> &'static HashMap<Self, HostEntry>;
     /// `FLOW4` or `FLOW6`.
     fn flows() -> &'static HashMap<Tuple<Self>, Flow<Self>>;
+    /// `FRAG4` or `FRAG6`.
+    fn fragments() -> &'static LruHashMap<FragKey<Self>, Frag>;
+    /// `FRAG_RING4` or `FRAG_RING6`.
+    fn rings() -> &'static Array<Ring<Self>>;
     /// This CPU's `WORK4` or `WORK6`.
     fn work() -> Option<*mut Work<Self>>;
     /// The gateway's address on a port's network.
@@ -60,6 +67,14 @@ impl Net for V4 {
         &FLOW4
     }
     #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragKey<Self>, Frag> {
+        &FRAG4
+    }
+    #[inline(always)]
+    fn rings() -> &'static Array<Ring<Self>> {
+        &FRAG_RING4
+    }
+    #[inline(always)]
     fn work() -> Option<*mut Work<Self>> {
         WORK4.get_ptr_mut(0)
     }
@@ -92,6 +107,14 @@ impl Net for V6 {
     #[inline(always)]
     fn flows() -> &'static HashMap<Tuple<Self>, Flow<Self>> {
         &FLOW6
+    }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragKey<Self>, Frag> {
+        &FRAG6
+    }
+    #[inline(always)]
+    fn rings() -> &'static Array<Ring<Self>> {
+        &FRAG_RING6
     }
     #[inline(always)]
     fn work() -> Option<*mut Work<Self>> {

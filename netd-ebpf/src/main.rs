@@ -18,11 +18,13 @@
 
 mod atomic;
 mod call;
+mod datagram;
 mod ending;
 mod endpoint;
 mod family;
 mod fib;
 mod flows;
+mod fragment;
 mod gateway;
 mod learn;
 mod limits;
@@ -39,6 +41,7 @@ mod switch;
 mod trace;
 mod uplink;
 mod verdict;
+mod waiting;
 mod watch;
 mod work;
 mod xdp;
@@ -49,6 +52,7 @@ use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
 use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use aya_log_ebpf::debug;
 use netd_common::reason::{DropReason, Hook};
+use netd_common::stage::Stage;
 use netd_common::trace::Point;
 use netd_common::wire::{ETH_LEN, Window};
 
@@ -105,19 +109,79 @@ pub fn netd_up_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn netd_ep_new(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
-    end(&ctx, Hook::EpOut, Verdict::of(endpoint::new(skb)))
+    follow(&ctx, Hook::EpOut, Verdict::of(endpoint::new(skb)))
 }
 
 /// Goes on from `netd_up_in`.
 #[classifier]
 pub fn netd_up_new(ctx: TcContext) -> i32 {
-    end(&ctx, Hook::UpIn, uplink::new(Skb::new(ctx.skb.skb)))
+    follow(&ctx, Hook::UpIn, uplink::new(Skb::new(ctx.skb.skb)))
 }
 
 /// Goes on from `netd_up_out`.
 #[classifier]
 pub fn netd_up_own(ctx: TcContext) -> i32 {
-    end(&ctx, Hook::UpOut, uplink::own(Skb::new(ctx.skb.skb)))
+    follow(&ctx, Hook::UpOut, uplink::own(Skb::new(ctx.skb.skb)))
+}
+
+/// Goes on from `netd_ep_out`, with a fragment.
+#[classifier]
+pub fn netd_ep_frag(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    skb.set_first(false);
+    follow(&ctx, Hook::EpOut, fragment::out(skb))
+}
+
+/// Goes on from `netd_up_in`, with a fragment.
+#[classifier]
+pub fn netd_up_frag(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    skb.set_first(false);
+    follow(&ctx, Hook::UpIn, fragment::r#in(skb))
+}
+
+/// Goes on from `netd_up_out`, with a fragment.
+#[classifier]
+pub fn netd_own_frag(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    skb.set_first(false);
+    follow(&ctx, Hook::UpOut, fragment::own(skb))
+}
+
+/// Ends the way of a first fragment that goes on: the others of its datagram follow it.
+#[classifier]
+pub fn netd_frag_first(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let verdict = fragment::first(skb);
+    let reason = verdict.dropped();
+    let hook = Hook::from_code(skb.hook() as u8).unwrap_or(Hook::EpOut);
+    trace(Point::Verdict, hook as u32, reason.map_or(0, u32::from));
+    say(&ctx, hook, reason);
+    count(hook, reason.and_then(DropReason::from_code), skb.len());
+    match reason {
+        None => skb.action(),
+        Some(_) => verdict.action(),
+    }
+}
+
+/// [`end`], where the packet may be a first fragment.
+#[inline(always)]
+fn follow(ctx: &TcContext, hook: Hook, verdict: Verdict) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    if skb.is_first() {
+        let slot = verdict.slot();
+        if slot.is_none() && verdict.dropped().is_none() {
+            skb.set_action(verdict.action());
+            // SAFETY: as in `end`.
+            unsafe { STAGES.tail_call(ctx, Stage::First as u32) };
+        }
+        if let Some(slot) = slot {
+            trace(Point::Stage, slot, 0);
+            // SAFETY: as in `end`.
+            unsafe { STAGES.tail_call(ctx, slot) };
+        }
+    }
+    end(ctx, hook, verdict)
 }
 
 /// Goes on in another program, or counts the verdict and turns it into the TC action. The tail call is

@@ -3,6 +3,9 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netd_common::addr::{V4, V6};
+use netd_common::maps::fragment::{
+    COUNTERS, Frag, FragKey, LINE, LINES, OWNERS, RECORDS, ROOM, Ring, Waiting,
+};
 use netd_common::maps::{
     Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Meter, Node, Port,
     Publish, PublishKey, SegmentKey, Source, Stat, Target, Uplink, size,
@@ -94,3 +97,31 @@ pub static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
 /// When the data path itself last looked for flows that are over, `bpf_ktime_get_ns`.
 #[map]
 pub static SWEPT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Datagrams of which fragments have come.
+#[map]
+pub static FRAG4: LruHashMap<FragKey<V4>, Frag> = LruHashMap::with_max_entries(RECORDS, 0);
+#[map]
+pub static FRAG6: LruHashMap<FragKey<V6>, Frag> = LruHashMap::with_max_entries(RECORDS, 0);
+
+/// The last of them by owner.
+#[map]
+pub static FRAG_RING4: Array<Ring<V4>> = Array::with_max_entries(OWNERS, 0);
+#[map]
+pub static FRAG_RING6: Array<Ring<V6>> = Array::with_max_entries(OWNERS, 0);
+
+/// Fragments that wait for their first one, line by line.
+#[map]
+pub static FRAG_WAIT: Array<Waiting> = Array::with_max_entries(LINES * LINE as u32, 0);
+
+/// How many have waited in each line, ever.
+#[map]
+pub static FRAG_NEXT: Array<u64> = Array::with_max_entries(LINES, 0);
+
+/// The first fragment, while it serves as the vehicle of the others.
+#[map]
+pub static FRAG_SAVED: PerCpuArray<[u8; ROOM]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where new identifications are taken from.
+#[map]
+pub static FRAG_ID: Array<u64> = Array::with_max_entries(COUNTERS, 0);

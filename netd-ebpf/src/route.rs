@@ -6,6 +6,7 @@ use netd_common::learn::learns;
 use netd_common::maps::{FlowKind, HostEntry, HostKind, Port, flow_flags, port_flags};
 use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
+use netd_common::stage::Stage;
 use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{L4, Packet, Window};
@@ -29,7 +30,27 @@ pub fn from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 #[inline(always)]
 fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
     let p = work::packet::<A>(skb)?;
-    if p.ip.dst.is_of_the_link() || (p.ip.dst == A::gateway(port) && !publish::concerns(p)) {
+    if p.ip.dst.is_of_the_link() {
+        return Ok(Verdict::redirect(receive(port.outer)));
+    }
+    if p.l4 == L4::Fragment {
+        return Ok(Verdict::stage(Stage::EpFrag));
+    }
+    known(skb, port, p)
+}
+
+/// The same of a packet that has been read, and that may be a fragment whose ports are known.
+#[inline(never)]
+pub fn known_from_endpoint<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(match work::get::<A>() {
+        Ok(work) => known(skb, port, &work.packet),
+        Err(reason) => Err(reason),
+    })
+}
+
+#[inline(always)]
+fn known<A: Net>(skb: Skb, port: &'static Port, p: &Packet<A>) -> Result<Verdict, DropReason> {
+    if p.ip.dst == A::gateway(port) && !publish::concerns(p) {
         return Ok(Verdict::redirect(receive(port.outer)));
     }
     match flows::follow(p, skb.len())? {

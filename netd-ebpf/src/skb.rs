@@ -114,7 +114,43 @@ impl Skb {
     #[inline(always)]
     pub fn set_hook(self, hook: Hook) {
         // SAFETY: as in `field!`; TC programs may write `cb`, their own scratch.
-        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[0], hook as u32) }
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[0], hook as u32) };
+        self.set_first(false);
+    }
+
+    /// The hook the packet is at, in a program that goes on with it.
+    #[inline(always)]
+    pub fn hook(self) -> u32 {
+        // SAFETY: as in `field!`.
+        unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[0]) }
+    }
+
+    /// Notes whether the packet is the first fragment of a datagram, which others follow.
+    #[inline(always)]
+    pub fn set_first(self, first: bool) {
+        // SAFETY: as in `set_hook`.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[2], u32::from(first)) }
+    }
+
+    /// Whether it is, in a program that goes on with it.
+    #[inline(always)]
+    pub fn is_first(self) -> bool {
+        // SAFETY: as in `field!`.
+        unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[2]) != 0 }
+    }
+
+    /// Notes the TC action that has been decided.
+    #[inline(always)]
+    pub fn set_action(self, action: i32) {
+        // SAFETY: as in `set_hook`.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[3], action.cast_unsigned()) }
+    }
+
+    /// That action.
+    #[inline(always)]
+    pub fn action(self) -> i32 {
+        // SAFETY: as in `field!`.
+        unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[3]).cast_signed() }
     }
 
     /// Notes where a watched packet is noted; the programs that go on with it find it there.
@@ -140,6 +176,17 @@ impl Skb {
     /// Writes `bytes` at `off`. The checksums of the packet are the caller's business.
     #[inline(always)]
     pub fn store<const N: usize>(self, off: usize, bytes: &[u8; N]) -> Result<(), DropReason> {
+        self.store_with(off, bytes, 0)
+    }
+
+    /// The same with flags of the helper.
+    #[inline(always)]
+    pub fn store_with<const N: usize>(
+        self,
+        off: usize,
+        bytes: &[u8; N],
+        flags: u64,
+    ) -> Result<(), DropReason> {
         // SAFETY: `raw` is the context, `bytes` has N readable bytes.
         let rc = unsafe {
             bpf_skb_store_bytes(
@@ -147,7 +194,7 @@ impl Skb {
                 off as u32,
                 bytes.as_ptr().cast::<c_void>(),
                 N as u32,
-                0,
+                flags,
             )
         };
         if rc == 0 {

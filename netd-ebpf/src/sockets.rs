@@ -34,8 +34,9 @@ pub fn published<A: Net>(p: &Packet<A>) -> Option<&'static Publish> {
 #[inline(always)]
 pub fn serves<A: Net>(p: &Packet<A>) -> bool {
     match p.l4 {
-        L4::Tcp(_) | L4::Udp => served(&p.tuple),
-        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => false,
+        // A fragment's ports are known by now.
+        L4::Tcp(_) | L4::Udp | L4::Fragment => served(&p.tuple),
+        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other => false,
     }
 }
 

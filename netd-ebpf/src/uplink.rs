@@ -7,7 +7,7 @@ use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
 use netd_common::stage::Stage;
 use netd_common::tuple::Tuple;
-use netd_common::wire::{Eth, Packet, Window, ethertype};
+use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
 
 use crate::L3;
 use crate::family::Net;
@@ -56,6 +56,21 @@ fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let Some(p) = parse::<A>(skb) else {
         return unread::<A>(skb);
     };
+    if p.l4 == L4::Fragment {
+        return Ok(Verdict::stage(Stage::UpFrag));
+    }
+    known_in(skb, p)
+}
+
+/// A fragment from the outside whose ports are known.
+#[inline(never)]
+pub fn fragment_in<A: Net>(skb: Skb) -> Verdict {
+    let work = work::get::<A>();
+    Verdict::of(work.and_then(|work| known_in(skb, &work.packet)))
+}
+
+#[inline(always)]
+fn known_in<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
     match flows::follow(p, skb.len())? {
         Some(hop) => along_in(skb, p, hop),
         None => Ok(Verdict::stage(Stage::UpNew)),
@@ -160,6 +175,21 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let Some(p) = parse::<A>(skb) else {
         return Ok(Verdict::NEXT);
     };
+    if p.l4 == L4::Fragment {
+        return Ok(Verdict::stage(Stage::OwnFrag));
+    }
+    known_out(skb, p)
+}
+
+/// A fragment to the outside whose ports are known.
+#[inline(never)]
+pub fn fragment_out<A: Net>(skb: Skb) -> Verdict {
+    let work = work::get::<A>();
+    Verdict::of(work.and_then(|work| known_out(skb, &work.packet)))
+}
+
+#[inline(always)]
+fn known_out<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
     if let Some(hop) = flows::follow(p, skb.len())? {
         // A flow of the node that had to change its port, or an endpoint's that took the stack.
         rewrite::apply(skb, p, &hop.to, 0)?;

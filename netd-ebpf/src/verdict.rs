@@ -89,13 +89,25 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// The TC action of a verdict that is none of another program's.
+    #[inline(always)]
+    pub fn action(self) -> i32 {
+        match self.0 & Self::KIND {
+            0 => TC_ACT_SHOT,
+            Self::REDIRECT => (self.0 as u32).cast_signed(),
+            _ if self == Self::COPIED => TC_ACT_SHOT,
+            _ => NEXT,
+        }
+    }
+}
+
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact: other programs on the hook see the packet as well.
-const NEXT: i32 = -1;
+pub const NEXT: i32 = -1;
 
 /// Counts a verdict at a hook and turns it into the TC action.
 #[inline(always)]
 pub fn finish(hook: Hook, bytes: usize, verdict: Verdict) -> i32 {
-    let low = verdict.0 as u32;
     if matches!(hook, Hook::EpOut | Hook::UpIn | Hook::UpOut) {
         // Here, where every way through a program ends: below the search for a port it would be one more
         // thing on its stack, and on each of the ways there.
@@ -108,14 +120,9 @@ pub fn finish(hook: Hook, bytes: usize, verdict: Verdict) -> i32 {
             ending::make_room();
         }
     }
-    let (code, action) = match verdict.0 & Verdict::KIND {
-        0 => (low, TC_ACT_SHOT),
-        Verdict::REDIRECT => (0, low.cast_signed()),
-        _ if verdict == Verdict::COPIED => (0, TC_ACT_SHOT),
-        _ => (0, NEXT),
-    };
+    let code = verdict.dropped().map_or(0, u32::from);
     count_at(hook.stat(None) + code, bytes);
-    action
+    verdict.action()
 }
 
 /// Counts one packet.

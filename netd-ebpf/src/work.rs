@@ -6,11 +6,12 @@ use core::mem::zeroed;
 
 use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
 use netd_common::addr::{Mac, V6};
+use netd_common::maps::fragment::{Frag, FragKey};
 use netd_common::maps::{Flow, PublishKey};
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
 use netd_common::wire::nd::ADVERT_LEN;
-use netd_common::wire::{Ip, Packet};
+use netd_common::wire::{Fragment, Ip, Packet};
 
 use crate::L3;
 use crate::family::Net;
@@ -41,6 +42,18 @@ pub struct Work<A> {
     pub random: u32,
     /// How it ended.
     pub reserved: u32,
+    /// Where the packet stands in its datagram.
+    pub fragment: Fragment,
+    /// The datagram.
+    pub datagram: FragKey<A>,
+    /// Its owner, as `maps::fragment` counts them.
+    pub owner: u32,
+    /// What is written about it.
+    pub frag: Frag,
+    /// The datagram that has to give place.
+    pub replaced: FragKey<A>,
+    /// The fragment that has waited last.
+    pub token: u64,
     /// What a neighbour solicitation is answered with.
     pub answer: Answer,
     /// The answer as a frame.
@@ -98,6 +111,25 @@ fn read_l4<A: Net>(skb: Skb) -> Result<(), DropReason> {
     let work = get::<A>()?;
     let ip = work.packet.ip;
     work.packet = Packet::parse(&skb, ip)?;
+    Ok(())
+}
+
+/// Reads where the fragment that [`ip`] has read stands in its datagram.
+#[inline(never)]
+pub fn fragment<A: Net>(skb: Skb) -> Result<(), DropReason> {
+    let work = get::<A>()?;
+    let ip = work.packet.ip;
+    skb.pull(u32::from(ip.l4) + 20);
+    work.fragment = A::fragment(&skb, L3, &ip)?;
+    work.fragment.check(ip.proto)
+}
+
+/// Reads the L4 header of a first fragment.
+#[inline(never)]
+pub fn first<A: Net>(skb: Skb) -> Result<(), DropReason> {
+    let work = get::<A>()?;
+    let ip = work.packet.ip;
+    work.packet = Packet::first(&skb, ip)?;
     Ok(())
 }
 

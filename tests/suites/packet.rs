@@ -1,5 +1,7 @@
 //! Packets through the loaded ELF: verdict, bytes out and counters of every program.
 
+#[path = "packet/fragments.rs"]
+mod fragments;
 #[path = "packet/guard.rs"]
 mod guard;
 #[path = "packet/hairpin.rs"]

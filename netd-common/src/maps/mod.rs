@@ -7,6 +7,7 @@
 mod endpoint;
 mod event;
 mod flow;
+pub mod fragment;
 mod learn;
 mod publish;
 mod socket;

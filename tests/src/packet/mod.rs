@@ -7,6 +7,7 @@
 //! | `pool` | loaded data paths, used again by the next case |
 //! | `hosts` | who is who in it |
 //! | `frame` | packets as values, and their bytes |
+//! | `pieces`, `fragments` | datagrams cut up and put together, and the maps of fragments |
 //! | `neighbour` | ARP packets and neighbour discovery messages |
 //! | `run` | running a program on a packet, and what came of it |
 //! | `tap` | what a device's other end receives: the copies of a flood |
@@ -32,11 +33,13 @@
 
 mod code;
 mod drops;
+mod fragments;
 mod frame;
 mod hosts;
 mod learned;
 mod limits;
 pub mod neighbour;
+mod pieces;
 mod pool;
 mod run;
 mod socket;
@@ -52,6 +55,7 @@ pub use hosts::{
     OUTSIDE_TWO, PORT_MAX, PORT_MIN,
 };
 pub use limits::Ending;
+pub use pieces::{id_of, join};
 pub use run::{Action, Meta, Outcome, SENT_BY_NETD};
 pub use socket::tcp_socket;
 pub(crate) use table::Plain;

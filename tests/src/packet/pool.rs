@@ -103,7 +103,11 @@ impl Loaded {
             empty(&MapData::from_pin(&pin).expect("a pinned map"));
         }
         for (_, map) in self.datapath.ebpf().maps() {
-            if let Map::Array(map) | Map::HashMap(map) | Map::PerCpuArray(map) = map {
+            if let Map::Array(map)
+            | Map::HashMap(map)
+            | Map::LruHashMap(map)
+            | Map::PerCpuArray(map) = map
+            {
                 empty(map);
             }
         }

@@ -11,6 +11,7 @@ fn every_kind(from: &Host, to: &Host, family: Family) -> Vec<Packet> {
     let tcp = |flags| Packet::tcp(from, 40_000, to, 80, flags, family);
     let new = |l4| Packet::new(from, 7, to, 7, l4, family);
     let mut fragment = Packet::udp(from, 40_000, to, 80, family);
+    fragment.payload = vec![7; 24];
     match family {
         Family::V4 => fragment.fragment = (3, true),
         Family::V6 => fragment.extensions = vec![(44, vec![0, 0, 1, 0, 0, 0, 9])],

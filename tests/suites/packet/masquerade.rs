@@ -7,8 +7,8 @@ use netd_common::maps::{FlowKind, port_flags};
 use netd_common::reason::DropReason;
 use netd_tests::drop_cases;
 use netd_tests::packet::{
-    A, B, Family, Flags, GATEWAY, Kind, L4, NODE, OUTSIDE, OUTSIDE_TWO, PORT_MAX, PORT_MIN, Packet,
-    World, tcp_socket,
+    A, B, Flags, GATEWAY, Kind, L4, NODE, OUTSIDE, OUTSIDE_TWO, PORT_MAX, PORT_MIN, Packet, World,
+    tcp_socket,
 };
 
 drop_cases! { DROPS:
@@ -30,15 +30,6 @@ drop_cases! { DROPS:
 
     fn protocols_without_ports_are_refused(w, family) => NatProtocol {
         w.ep_out(&A, &Packet::new(&A, 0, &OUTSIDE, 0, L4::Other(47), family).to_gateway())
-    }
-
-    fn fragments_are_refused(w, family) => NatFragment {
-        let mut packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
-        match family {
-            Family::V4 => packet.fragment = (0, true),
-            Family::V6 => packet.extensions = vec![(44, vec![0, 0, 1, 0, 0, 0, 9])],
-        }
-        w.ep_out(&A, &packet)
     }
 
     fn an_uplink_without_an_address_refuses_new_flows(w, family) => NoUplinkAddress {

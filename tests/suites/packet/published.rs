@@ -234,7 +234,8 @@ fn what_is_not_published_passes_to_the_node_untouched() {
     World::both(|w, family| {
         w.publish(None, family, 6, 8080, &A, 80);
         let syn = Packet::tcp(&OUTSIDE, 40_000, &NODE, 8081, Flags::SYN, family);
-        let mut fragment = Packet::udp(&OUTSIDE, 40_000, &NODE, 8080, family);
+        let mut fragment = Packet::udp(&OUTSIDE, 40_000, &NODE, 8081, family);
+        fragment.payload = vec![7; 24];
         match family {
             Family::V4 => fragment.fragment = (0, true),
             Family::V6 => fragment.extensions = vec![(44, vec![0, 0, 1, 0, 0, 0, 9])],

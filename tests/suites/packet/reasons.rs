@@ -6,14 +6,22 @@ use netd_common::reason::DropReason;
 use netd_tests::packet::DropCase;
 
 /// What no packet of this suite can produce, and why.
-const UNPROVEN: &[(DropReason, &str)] = &[(
-    DropReason::Helper,
-    "a helper of the kernel fails for want of memory or on an skb that cannot be written: neither \
+const UNPROVEN: &[(DropReason, &str)] = &[
+    (
+        DropReason::Helper,
+        "a helper of the kernel fails for want of memory or on an skb that cannot be written: neither \
          can be brought about from outside",
-)];
+    ),
+    (
+        DropReason::FragTimeout,
+        "no packet's own end: it is counted for one that waited, when another takes its place \
+         (fragments::an_endpoint_has_its_oldest_fragment_given_up_for_its_newest)",
+    ),
+];
 
 fn cases() -> impl Iterator<Item = &'static DropCase> {
     [
+        super::fragments::DROPS,
         super::guard::DROPS,
         super::hairpin::DROPS,
         super::hygiene::DROPS,

@@ -5,7 +5,7 @@ use netd_common::reason::Hook;
 use netd_tests::drop_cases;
 use netd_tests::packet::neighbour::arp_request;
 use netd_tests::packet::{
-    A, B, Family, Flags, GATEWAY, Kind, L4, Meta, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, Packet,
+    A, B, Flags, GATEWAY, Kind, L4, Meta, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, Packet,
     SENT_BY_NETD, World,
 };
 
@@ -24,15 +24,6 @@ drop_cases! { DROPS:
     fn a_foreign_mark_does_not_help(w, family) => NotOurs {
         let frame = Packet::udp(&GATEWAY, 1, &A, 2, family).bytes();
         w.tc(Hook::EpIn, A.device, Meta { mark: 1, ..OURS }, &frame)
-    }
-
-    fn a_fragment_that_took_the_stack_is_refused(w, family) => NatFragment {
-        let mut packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family);
-        match family {
-            Family::V4 => packet.fragment = (0, true),
-            Family::V6 => packet.extensions = vec![(44, vec![0, 0, 1, 0, 0, 0, 9])],
-        }
-        w.up_out(&packet)
     }
 
     fn the_node_may_not_go_on_with_a_gateways_address(w, family) => TcpNoFlow {
