@@ -53,6 +53,32 @@ impl Delta {
         self.0
     }
 
+    /// Both changes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(fold(self.0 + other.0))
+    }
+
+    /// The sum of bytes, as `bpf_csum_diff` goes on with it and gives it back.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_sum(sum: u32) -> Self {
+        Self(fold((sum & 0xffff) + (sum >> 16)))
+    }
+
+    /// Whether the bytes added, a checksum field among them, have the checksum that the field says.
+    #[inline(always)]
+    pub const fn is_right(self) -> bool {
+        self.0 == 0xffff
+    }
+
+    /// The checksum field of the bytes added, their own checksum field left out or zero.
+    #[inline(always)]
+    pub const fn field(self) -> [u8; 2] {
+        (!(self.0 as u16)).to_ne_bytes()
+    }
+
     /// The checksum field after the change.
     #[inline(always)]
     pub fn apply(self, field: [u8; 2]) -> [u8; 2] {

@@ -132,6 +132,11 @@ codes! {
         FragLimit = 42, "frag_limit";
         /// A fragment that waited in vain for its first one.
         FragTimeout = 43, "frag_timeout";
+        /// An ICMP error with a wrong checksum, or that quotes a header with one, or a packet its receiver did
+        /// not send.
+        BadIcmp = 44, "bad_icmp";
+        /// An ICMP error about a packet that was not for the endpoint that sends it.
+        SpoofedIcmp = 45, "spoofed_icmp";
     }
 }
 

@@ -1,5 +1,8 @@
 //! Programs in which others go on, by a tail call.
 
+use crate::addr::Addr;
+use crate::wire::{L4, icmp_error};
+
 macro_rules! stages {
     ($($(#[$doc:meta])* $variant:ident = $slot:literal, $program:literal;)+) => {
         /// A program that no hook calls: another one goes on in it, with the packet as it has read and left
@@ -40,6 +43,18 @@ stages! {
     OwnFrag = 5, "netd_own_frag";
     /// From any of these, with a first fragment that is about to go: the others of its datagram follow it.
     First = 6, "netd_frag_first";
+    /// From the hooks of the first three: an ICMP error, which belongs to the flow of the packet it quotes.
+    Icmp = 7, "netd_icmp";
+}
+
+/// Where a packet goes on that is of no flow: `stage`, unless it is an ICMP error, which may be about one.
+#[inline(always)]
+pub const fn without_flow<A: Addr>(l4: L4, stage: Stage) -> Stage {
+    if icmp_error::of::<A>(l4) {
+        Stage::Icmp
+    } else {
+        stage
+    }
 }
 
 /// Slots of the map that holds them.

@@ -5,7 +5,7 @@ use netd_common::guard::{self, Source};
 use netd_common::learn::learns;
 use netd_common::maps::{Port, port_flags};
 use netd_common::reason::DropReason;
-use netd_common::stage::Stage;
+use netd_common::stage::{self, Stage};
 use netd_common::wire::group::{is_spanning_tree, stays_on_its_link};
 use netd_common::wire::{Eth, Window, ethertype};
 
@@ -128,7 +128,10 @@ fn near<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
 fn ip<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     match packet::<A>(skb, port) {
         Verdict::OPEN => match route::from_endpoint::<A>(skb, port) {
-            Verdict::OPEN => Verdict::stage(Stage::EpNew),
+            Verdict::OPEN => match work::get::<A>() {
+                Ok(work) => Verdict::stage(stage::without_flow::<A>(work.packet.l4, Stage::EpNew)),
+                Err(reason) => Verdict::of(Err(reason)),
+            },
             decided => decided,
         },
         decided => decided,

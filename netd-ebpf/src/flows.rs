@@ -54,9 +54,34 @@ impl<A: Net> Hop<A> {
     }
 }
 
+/// Finds the flow of packets with tuple `t`, and notes nothing on it.
+#[inline(always)]
+pub fn peek<A: Net>(t: &Tuple<A>) -> Result<Option<&'static Hop<A>>, DropReason> {
+    let Some(flow) = A::flows().get_ptr(t) else {
+        trace(Point::NoFlow, 0, 0);
+        return Ok(None);
+    };
+    let hop = &mut work::get::<A>()?.hop;
+    // SAFETY: as in `follow`.
+    let tag = unsafe {
+        *hop = Hop::of(&*flow);
+        trace(Point::Flow, u32::from((*flow).kind), u32::from((*flow).dir));
+        core::ptr::read_volatile(&raw const (*flow).tag)
+    };
+    if tag == t.tag() {
+        Ok(Some(hop))
+    } else {
+        Err(DropReason::FlowRace)
+    }
+}
+
 /// Finds the flow of a packet and notes the packet on it. `Ok(None)`: netd knows no such flow.
 #[inline(always)]
 pub fn follow<A: Net>(p: &Packet<A>, bytes: usize) -> Result<Option<&'static Hop<A>>, DropReason> {
+    if matches!(p.l4, L4::Icmp(_)) {
+        // It has no ports, which looks like an echo with identifier 0.
+        return Ok(None);
+    }
     let Some(flow) = A::flows().get_ptr_mut(&p.tuple) else {
         trace(Point::NoFlow, 0, 0);
         return Ok(None);

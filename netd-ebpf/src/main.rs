@@ -26,6 +26,7 @@ mod fib;
 mod flows;
 mod fragment;
 mod gateway;
+mod icmp;
 mod learn;
 mod limits;
 mod maps;
@@ -37,6 +38,7 @@ mod route;
 mod skb;
 mod sock;
 mod sockets;
+mod sum;
 mod switch;
 mod trace;
 mod uplink;
@@ -182,6 +184,14 @@ fn follow(ctx: &TcContext, hook: Hook, verdict: Verdict) -> i32 {
         }
     }
     end(ctx, hook, verdict)
+}
+
+/// Goes on from `netd_ep_out`, `netd_up_in` and `netd_up_out`.
+#[classifier]
+pub fn netd_icmp(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let hook = Hook::from_code(skb.hook() as u8).unwrap_or(Hook::EpOut);
+    end(&ctx, hook, icmp::translate(skb, hook))
 }
 
 /// Goes on in another program, or counts the verdict and turns it into the TC action. The tail call is

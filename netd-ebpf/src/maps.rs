@@ -15,6 +15,7 @@ use netd_common::stage::SLOTS;
 use netd_common::trace::Trace;
 use netd_common::tuple::Tuple;
 
+use crate::sum::CHUNK_LEN;
 use crate::watch::Seen;
 use crate::work::Work;
 
@@ -87,6 +88,10 @@ pub static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 /// What was decided about a packet that is traced.
 #[map]
 pub static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
+
+/// Bytes of a packet that are being summed: [`crate::sum`].
+#[map]
+pub static CHUNK: PerCpuArray<[u32; CHUNK_LEN / 4]> = PerCpuArray::with_max_entries(1, 0);
 
 /// The packet at hand.
 #[map]

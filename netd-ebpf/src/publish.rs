@@ -5,7 +5,7 @@ use netd_common::maps::{FlowKind, FromKey, Port, Publish, Uplink, port_flags};
 use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
 use netd_common::trace::Point;
-use netd_common::wire::Packet;
+use netd_common::wire::{Packet, icmp_error};
 
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
@@ -81,10 +81,14 @@ fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict,
     Ok(Verdict::redirect(receive(port.outer)))
 }
 
-/// Whether a packet to an endpoint's own gateway needs a look: it is for a port that is published, or
+/// Whether a packet to an endpoint's own gateway needs a look: it is for a port that is published, an ICMP
+/// error, which may be about an answer from one, or
 /// callers are seen with gateway addresses, so that any may be an answer to one.
 #[inline(always)]
 pub fn concerns<A: Net>(p: &Packet<A>) -> bool {
+    if icmp_error::of::<A>(p.l4) {
+        return true;
+    }
     match NODE.get(0) {
         Some(node) if !A::node(node).is_unspecified() => sockets::serves(p),
         Some(_) | None => true,

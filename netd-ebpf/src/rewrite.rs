@@ -10,6 +10,7 @@ use netd_common::nat::{Rewrite, port_bytes};
 use netd_common::reason::DropReason;
 use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
+use netd_common::wire::icmp_error::Quoted;
 use netd_common::wire::{ETH_LEN, Eth, L4, Packet, V4_LEN, Window, v4_forward, v6_forward};
 
 use crate::family::Net;
@@ -40,7 +41,8 @@ pub fn apply<A: Net>(skb: Skb, p: &Packet<A>, to: &Tuple<A>, hops: u8) -> Result
         } else {
             0
         };
-        let pseudo_header = !(A::IS_V4 && matches!(p.l4, L4::EchoRequest | L4::EchoReply));
+        let icmp = matches!(p.l4, L4::EchoRequest | L4::EchoReply | L4::Icmp(_));
+        let pseudo_header = !(A::IS_V4 && icmp);
         if pseudo_header && !same_addrs {
             let v6 = if A::IS_V4 { 0 } else { CSUM_V6_FLAG.load() };
             csum(skb, at, plan.addr, u64::from(BPF_F_PSEUDO_HDR) | udp | v6)?;
@@ -63,8 +65,9 @@ pub fn apply<A: Net>(skb: Skb, p: &Packet<A>, to: &Tuple<A>, hops: u8) -> Result
     Ok(())
 }
 
+/// Changes a checksum at offset `at`; `flags` as of `bpf_l4_csum_replace`.
 #[inline(always)]
-fn csum(skb: Skb, at: usize, delta: Delta, flags: u64) -> Result<(), DropReason> {
+pub fn csum(skb: Skb, at: usize, delta: Delta, flags: u64) -> Result<(), DropReason> {
     // SAFETY: `raw` is the context; size 0 in the flags takes `to` as a difference.
     let rc =
         unsafe { bpf_l4_csum_replace(skb.raw(), at as u32, 0, u64::from(delta.wsum()), flags) };
@@ -94,6 +97,32 @@ fn header<A: Addr>(skb: Skb, src: A, dst: A, ttl: u8, hops: u8) -> Result<(), Dr
             skb.store(ETH_LEN + 7, &[v6_forward(ttl, hops)])?;
         }
         Ok(())
+    }
+}
+
+/// Writes the addresses of the IP header at offset `l3`; its checksum is the caller's business.
+#[inline(always)]
+pub fn addresses<A: Addr>(skb: Skb, l3: usize, src: A, dst: A) -> Result<(), DropReason> {
+    let (s, d) = (src.to_16(), dst.to_16());
+    if A::IS_V4 {
+        let both = [s[12], s[13], s[14], s[15], d[12], d[13], d[14], d[15]];
+        return skb.store(l3 + 12, &both);
+    }
+    skb.store(l3 + 8, &s)?;
+    skb.store(l3 + 24, &d)
+}
+
+/// Writes the ports, or the identifier, of a quoted packet whose L4 header is at offset `l4`.
+#[inline(always)]
+pub fn ports<A>(skb: Skb, l4: usize, carries: Quoted, to: &Tuple<A>) -> Result<(), DropReason> {
+    match carries {
+        Quoted::Tcp | Quoted::Udp | Quoted::Sctp => skb.store(l4, &port_bytes(to.sport, to.dport)),
+        // One of the two is zero: which, says whether it is a request or a reply.
+        Quoted::Echo => skb.store(
+            l4 + 4,
+            &[to.sport.0[0] | to.dport.0[0], to.sport.0[1] | to.dport.0[1]],
+        ),
+        Quoted::Other => Ok(()),
     }
 }
 

@@ -210,22 +210,39 @@ pub fn behind(skb: Skb, port: &Port, device: u32) -> Result<Mac, DropReason> {
 /// Rewrites a packet and hands it to an endpoint.
 #[inline(always)]
 pub fn to_endpoint<A: Net>(skb: Skb, p: &Packet<A>, hop: &Hop<A>) -> Result<Verdict, DropReason> {
+    deliver(skb, p, &hop.to, hop)
+}
+
+/// The same with another tuple than the flow's.
+#[inline(always)]
+pub fn deliver<A: Net>(
+    skb: Skb,
+    p: &Packet<A>,
+    to: &Tuple<A>,
+    hop: &Hop<A>,
+) -> Result<Verdict, DropReason> {
     ttl(p)?;
-    rewrite::apply(skb, p, &hop.to, 1)?;
+    rewrite::apply(skb, p, to, 1)?;
     rewrite::ethernet(skb, hop.dst_mac, hop.src_mac, A::ETHERTYPE)?;
     Ok(Verdict::redirect(skb.peer(hop.device)))
 }
 
 /// Rewrites a packet and sends it outside.
 #[inline(always)]
-fn leave<A: Net>(skb: Skb, p: &Packet<A>, to: &Tuple<A>, exit: u32) -> Result<Verdict, DropReason> {
+pub fn leave<A: Net>(
+    skb: Skb,
+    p: &Packet<A>,
+    to: &Tuple<A>,
+    exit: u32,
+) -> Result<Verdict, DropReason> {
     ttl(p)?;
     rewrite::apply(skb, p, to, 1)?;
     Ok(Verdict::redirect(fib::send::<A>(skb, exit)?))
 }
 
+/// Refuses a packet that has no hop left for this router.
 #[inline(always)]
-fn ttl<A: Net>(p: &Packet<A>) -> Result<(), DropReason> {
+pub fn ttl<A: Net>(p: &Packet<A>) -> Result<(), DropReason> {
     if p.ip.ttl > 1 {
         Ok(())
     } else {

@@ -5,7 +5,7 @@ use netd_common::addr::{V4, V6};
 use netd_common::maps::{FlowKind, HostKind, Uplink, flow_flags, port_flags};
 use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
-use netd_common::stage::Stage;
+use netd_common::stage::{self, Stage};
 use netd_common::tuple::Tuple;
 use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
 
@@ -73,7 +73,7 @@ pub fn fragment_in<A: Net>(skb: Skb) -> Verdict {
 fn known_in<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
     match flows::follow(p, skb.len())? {
         Some(hop) => along_in(skb, p, hop),
-        None => Ok(Verdict::stage(Stage::UpNew)),
+        None => Ok(Verdict::stage(stage::without_flow::<A>(p.l4, Stage::UpNew))),
     }
 }
 
@@ -195,7 +195,7 @@ fn known_out<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
         rewrite::apply(skb, p, &hop.to, 0)?;
         return Ok(Verdict::NEXT);
     }
-    Ok(Verdict::stage(Stage::UpOwn))
+    Ok(Verdict::stage(stage::without_flow::<A>(p.l4, Stage::UpOwn)))
 }
 
 /// [`Stage::UpOwn`]: a packet to the outside of no flow, already read.

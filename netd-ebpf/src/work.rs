@@ -10,6 +10,7 @@ use netd_common::maps::fragment::{Frag, FragKey};
 use netd_common::maps::{Flow, PublishKey};
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
+use netd_common::wire::icmp_error::Quote;
 use netd_common::wire::nd::ADVERT_LEN;
 use netd_common::wire::{Fragment, Ip, Packet};
 
@@ -54,6 +55,8 @@ pub struct Work<A> {
     pub replaced: FragKey<A>,
     /// The fragment that has waited last.
     pub token: u64,
+    /// The packet that an ICMP error quotes.
+    pub quote: Quote<A>,
     /// What a neighbour solicitation is answered with.
     pub answer: Answer,
     /// The answer as a frame.

@@ -10,6 +10,8 @@ mod hairpin;
 mod headers;
 #[path = "packet/hygiene.rs"]
 mod hygiene;
+#[path = "packet/icmp.rs"]
+mod icmp;
 #[path = "packet/isolation.rs"]
 mod isolation;
 #[path = "packet/learning.rs"]

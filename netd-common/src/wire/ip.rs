@@ -70,6 +70,10 @@ pub trait Family: Addr {
 
     /// The header that starts at offset `l3`.
     fn parse<W: Window + ?Sized>(w: &W, l3: usize) -> Result<Ip<Self>, DropReason>;
+
+    /// The header that an ICMP error quotes at offset `l3`. Of its packet only what lies before offset
+    /// `end` is there, whatever its length field says.
+    fn quoted<W: Window + ?Sized>(w: &W, l3: usize, end: u32) -> Result<Ip<Self>, DropReason>;
 }
 
 impl Family for V4 {
@@ -115,18 +119,36 @@ impl Family for V4 {
         if total < header_len || l3 + total > w.len() {
             return Err(DropReason::BadLength);
         }
-        let offset = u16::from_be_bytes([h[6], h[7]]);
-        Ok(Ip {
-            src: [h[12], h[13], h[14], h[15]],
-            dst: [h[16], h[17], h[18], h[19]],
-            proto: h[9],
-            ttl: h[8],
-            tos: h[1],
-            l4: (l3 + header_len) as u16,
-            end: (l3 + total) as u32,
-            fragment: offset & 0x3fff != 0, // more fragments, or an offset
-            later: offset & 0x1fff != 0,
-        })
+        Ok(v4_fields(h, l3, header_len, (l3 + total) as u32))
+    }
+
+    #[inline(always)]
+    fn quoted<W: Window + ?Sized>(w: &W, l3: usize, end: u32) -> Result<Ip<Self>, DropReason> {
+        let h = w.load::<V4_LEN>(l3).ok_or(DropReason::Truncated)?;
+        let header_len = usize::from(h[0] & 0x0f) * 4;
+        if h[0] >> 4 != 4 || header_len < V4_LEN {
+            return Err(DropReason::BadHeader);
+        }
+        if l3 + header_len > end as usize {
+            return Err(DropReason::Truncated);
+        }
+        Ok(v4_fields(h, l3, header_len, end))
+    }
+}
+
+#[inline(always)]
+const fn v4_fields(h: [u8; V4_LEN], l3: usize, header_len: usize, end: u32) -> Ip<V4> {
+    let offset = u16::from_be_bytes([h[6], h[7]]);
+    Ip {
+        src: [h[12], h[13], h[14], h[15]],
+        dst: [h[16], h[17], h[18], h[19]],
+        proto: h[9],
+        ttl: h[8],
+        tos: h[1],
+        l4: (l3 + header_len) as u16,
+        end,
+        fragment: offset & 0x3fff != 0, // more fragments, or an offset
+        later: offset & 0x1fff != 0,
     }
 }
 
@@ -192,19 +214,40 @@ impl Family for V6 {
         } else {
             l3 + V6_LEN + payload
         };
-        let mut ip = Ip {
-            src,
-            dst,
-            proto: h[6],
-            ttl: h[7],
-            tos: (u16::from_be_bytes([h[0], h[1]]) >> 4) as u8,
-            l4: (l3 + V6_LEN) as u16,
-            end: end as u32,
-            fragment: false,
-            later: false,
-        };
+        let mut ip = v6_fields(h, src, dst, l3, end as u32);
         skip_extensions(w, &mut ip)?;
         Ok(ip)
+    }
+
+    #[inline(always)]
+    fn quoted<W: Window + ?Sized>(w: &W, l3: usize, end: u32) -> Result<Ip<Self>, DropReason> {
+        let h = w.load::<8>(l3).ok_or(DropReason::Truncated)?;
+        let src = w.load::<16>(l3 + 8).ok_or(DropReason::Truncated)?;
+        let dst = w.load::<16>(l3 + 24).ok_or(DropReason::Truncated)?;
+        if h[0] >> 4 != 6 {
+            return Err(DropReason::BadHeader);
+        }
+        if l3 + V6_LEN > end as usize {
+            return Err(DropReason::Truncated);
+        }
+        let mut ip = v6_fields(h, src, dst, l3, end);
+        skip_extensions(w, &mut ip)?;
+        Ok(ip)
+    }
+}
+
+#[inline(always)]
+const fn v6_fields(h: [u8; 8], src: V6, dst: V6, l3: usize, end: u32) -> Ip<V6> {
+    Ip {
+        src,
+        dst,
+        proto: h[6],
+        ttl: h[7],
+        tos: (u16::from_be_bytes([h[0], h[1]]) >> 4) as u8,
+        l4: (l3 + V6_LEN) as u16,
+        end,
+        fragment: false,
+        later: false,
     }
 }
 

@@ -44,8 +44,8 @@ impl L4 {
         match self {
             Self::Tcp(_) => Some(16),
             Self::Udp => Some(6),
-            Self::EchoRequest | Self::EchoReply => Some(2),
-            Self::Icmp(_) | Self::Other | Self::Fragment => None,
+            Self::EchoRequest | Self::EchoReply | Self::Icmp(_) => Some(2),
+            Self::Other | Self::Fragment => None,
         }
     }
 }
@@ -241,7 +241,7 @@ mod tests {
                 (p.l4, p.tuple.sport.get(), p.tuple.dport.get()),
                 (L4::Icmp(kind), 0, 0)
             );
-            assert_eq!(p.l4.checksum(), None);
+            assert_eq!(p.l4.checksum(), Some(2));
         }
         let mut short = packet(1, &icmp(8, 0)[..7]);
         assert_eq!(parse(&short), Err(DropReason::Truncated));

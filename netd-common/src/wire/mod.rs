@@ -5,6 +5,7 @@ pub mod arp;
 mod eth;
 pub mod fragment;
 pub mod group;
+pub mod icmp_error;
 mod ip;
 mod l4;
 pub mod nd;

@@ -113,6 +113,12 @@ const fn text(reason: DropReason) -> &'static str {
         DropReason::ReservedGroup => {
             "a group that stays on its link (LACP, 802.1X, LLDP, pause): no bridge passes it on"
         }
+        DropReason::BadIcmp => {
+            "an ICMP error that is damaged, or quotes what its receiver never sent: forged, or a bad router"
+        }
+        DropReason::SpoofedIcmp => {
+            "an endpoint sent an ICMP error about a packet that was not for it: it tries to break others"
+        }
         DropReason::Storm => {
             "more floods than the network's --storm allows: a loop, a scan, or very loud multicast"
         }

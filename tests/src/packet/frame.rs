@@ -96,6 +96,8 @@ pub struct Packet {
     pub fragment: (u16, bool),
     /// Bytes behind the packet's end, as short frames have them.
     pub padding: usize,
+    /// Bytes 4 to 7 of an ICMP message that is no echo.
+    pub rest: [u8; 4],
 }
 
 impl Packet {
@@ -115,6 +117,7 @@ impl Packet {
             extensions: Vec::new(),
             fragment: (0, false),
             padding: 0,
+            rest: [0; 4],
         }
     }
 
@@ -140,6 +143,33 @@ impl Packet {
             Kind::Udp => Self::udp(src, sport, dst, dport, f),
             Kind::UdpUnsummed => Self::new(src, sport, dst, dport, L4::UdpUnsummed, f),
             Kind::Echo => Self::ping(src, sport, dst, f),
+        }
+    }
+
+    /// An ICMP error by which `from` tells the sender of `about` that it did not arrive.
+    pub fn error(from: &Host, (kind, code): (u8, u8), about: &Self) -> Self {
+        Self {
+            src_mac: about.dst_mac,
+            dst_mac: about.src_mac,
+            dst: about.src,
+            payload: about.bytes()[14..].to_vec(),
+            ..Self::new(from, 0, from, 0, L4::Icmp(kind, code), about.family())
+        }
+    }
+
+    /// With only the first `len` bytes of its payload.
+    #[must_use]
+    pub fn cut(mut self, len: usize) -> Self {
+        self.payload.truncate(len);
+        self
+    }
+
+    /// Bytes of its IP header.
+    pub fn ip_header(&self) -> usize {
+        let extensions = self.extensions.iter().map(|(_, bytes)| 1 + bytes.len());
+        match self.family() {
+            Family::V4 => 20 + self.options.len(),
+            Family::V6 => 40 + extensions.sum::<usize>(),
         }
     }
 
@@ -310,7 +340,6 @@ impl Packet {
 
     fn icmp_header(&self) -> Vec<u8> {
         let echo = |id| IcmpEchoHeader { id, seq: 7 };
-        let rest = [0, 0, 0, 0];
         match (self.src, self.dst) {
             (IpAddr::V4(_), _) => {
                 let kind = match self.l4 {
@@ -319,7 +348,7 @@ impl Packet {
                     L4::Icmp(type_u8, code_u8) => Icmpv4Type::Unknown {
                         type_u8,
                         code_u8,
-                        bytes5to8: rest,
+                        bytes5to8: self.rest,
                     },
                     other => panic!("{other:?} is not ICMP"),
                 };
@@ -333,7 +362,7 @@ impl Packet {
                     L4::Icmp(type_u8, code_u8) => Icmpv6Type::Unknown {
                         type_u8,
                         code_u8,
-                        bytes5to8: rest,
+                        bytes5to8: self.rest,
                     },
                     other => panic!("{other:?} is not ICMP"),
                 };

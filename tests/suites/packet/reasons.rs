@@ -25,6 +25,7 @@ fn cases() -> impl Iterator<Item = &'static DropCase> {
         super::guard::DROPS,
         super::hairpin::DROPS,
         super::hygiene::DROPS,
+        super::icmp::DROPS,
         super::learning::DROPS,
         super::limits::DROPS,
         super::masquerade::DROPS,
