@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 
 use crate::{
     Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
-    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
+    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -211,6 +211,11 @@ impl Client {
     pub async fn fdb(&self, network: Option<&str>) -> Result<Vec<FdbLine>> {
         self.get(&with_query("/v1/fdb", &[("network", network)]))
             .await
+    }
+
+    /// `POST /v1/trace`.
+    pub async fn trace(&self, request: &TraceRequest) -> Result<Trace> {
+        self.post("/v1/trace", request).await
     }
 
     async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A> {

@@ -19,6 +19,7 @@
 //! | `POST /v1/unpublish` | `[`[`HostSpec`]`]` -> nothing |
 //! | `GET /v1/flows`, `DELETE /v1/flows` ([`FlowFilter`] as query) | -> [`[FlowLine]`](FlowLine), -> [`Flushed`] |
 //! | `GET /v1/fdb` (`?network=N`) | -> [`[FdbLine]`](FdbLine) |
+//! | `POST /v1/trace` | [`TraceRequest`] -> [`Trace`] |
 
 mod client;
 mod endpoint;
@@ -27,7 +28,9 @@ mod macs;
 mod masquerade;
 mod network;
 mod observe;
+mod packet;
 mod publish;
+mod trace;
 
 pub use client::{Client, ClientError};
 pub use endpoint::{Attach, Endpoint, EndpointState};
@@ -41,7 +44,9 @@ pub use network::{Network, NetworkCreate, NetworkKind, NetworkSet};
 pub use observe::{
     FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus, address_or_prefix,
 };
+pub use packet::{PacketError, PacketKind, PacketSpec, flag_letters};
 pub use publish::{HostSpec, Proto, PublishSpec, Published, SpecError};
+pub use trace::{Trace, TracePacket, TraceProgram, TraceRequest, TraceStep, hex};
 
 use serde::{Deserialize, Serialize};
 
