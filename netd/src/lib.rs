@@ -10,6 +10,7 @@
 //! | [`doctor`] | what the machine offers, what is missing | datapath, net |
 //! | [`datapath`] | programs, maps, hooks | aya, not net |
 //! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
+//! | `trace` | a packet in words, and what the programs noted about it, pure | datapath's types |
 //! | `store` | the embedded store | redb |
 
 pub mod api;
@@ -23,3 +24,4 @@ pub mod model;
 pub mod net;
 pub mod plan;
 pub mod store;
+pub mod trace;

@@ -38,6 +38,8 @@ mod state;
 mod storm;
 #[path = "packet/switch.rs"]
 mod switch;
+#[path = "packet/trace.rs"]
+mod trace;
 #[path = "packet/watch.rs"]
 mod watch;
 #[path = "packet/wire.rs"]

@@ -73,6 +73,8 @@ pub mod name {
     pub const SEEN: &str = "SEEN";
     /// Not pinned, per CPU: `u64` events for which `EVENTS` had no room.
     pub const LOST: &str = "LOST";
+    /// Not pinned: one [`Trace`](crate::trace::Trace).
+    pub const TRACE: &str = "TRACE";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
         PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, USAGE, LIMITS,

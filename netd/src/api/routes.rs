@@ -6,14 +6,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use netd_api::{
     Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
-    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
+    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
 };
 use serde::Deserialize;
 
 use super::answer::{Body, Params, Refusal};
 use crate::daemon::Handle;
 use crate::daemon::core::Core;
-use crate::daemon::inspect;
+use crate::daemon::{self, inspect};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -47,6 +47,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/unpublish", post(unpublish))
         .route("/v1/flows", get(flows).delete(flush_flows))
         .route("/v1/fdb", get(fdb))
+        .route("/v1/trace", post(trace))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
         .with_state(handle)
@@ -190,4 +191,8 @@ async fn fdb(State(h): State<Handle>, Params(on): Params<InNetwork>) -> Answer<V
         h.call(move |core| core.list_fdb(on.network.as_deref()))
             .await?,
     ))
+}
+
+async fn trace(State(h): State<Handle>, Body(request): Body<TraceRequest>) -> Answer<Trace> {
+    Ok(Json(daemon::trace::trace(&h, request).await?))
 }

@@ -17,10 +17,12 @@ mod masquerade;
 mod network;
 mod ns;
 mod output;
+mod pcap;
 mod publish;
 mod run;
 mod stats;
 mod status;
+mod trace;
 mod values;
 
 use std::ffi::OsString;
@@ -113,6 +115,8 @@ enum Verb {
     /// Forwarding entries: which MAC is behind which device
     #[command(subcommand)]
     Fdb(flow::Fdb),
+    /// Where a packet would go, and why: nothing is sent or changed
+    Trace(trace::Trace),
     /// Packets passed and dropped, with the reasons
     Stats(stats::Stats),
     /// The daemon at a glance, with what is not as it should be
@@ -185,6 +189,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Published(v) => wait(publish::list(v, ctx)),
         Verb::Flow(v) => wait(flow::flow(v, ctx)),
         Verb::Fdb(v) => wait(flow::fdb(v, ctx)),
+        Verb::Trace(v) => wait(trace::run(v, ctx)),
         Verb::Stats(_) => wait(stats::run(ctx)),
         Verb::Status(_) => wait(status::status(ctx)),
         Verb::Doctor(v) => doctor::run(v, ctx),

@@ -11,6 +11,7 @@
 //! | `local` | the node's own addresses |
 //! | `observe`, `flows` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
+//! | [`trace`] | what becomes of a packet, run beside the core |
 //! | `collect` | the thread that ends expired flows |
 //! | [`cleanup`] | removing every trace |
 
@@ -30,6 +31,7 @@ mod observe;
 mod publish;
 mod sockets;
 mod start;
+pub mod trace;
 mod uplink;
 mod watch;
 

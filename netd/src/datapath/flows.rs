@@ -29,7 +29,8 @@ pub(super) fn now() -> u64 {
 /// One family's flow table.
 pub(super) type FlowTable<A> = Table<Tuple<A>, Flow<A>>;
 
-fn ip<A: Addr>(a: A) -> IpAddr {
+/// An address as user space has it.
+pub(super) fn address<A: Addr>(a: A) -> IpAddr {
     let v6 = std::net::Ipv6Addr::from(a.to_16());
     if A::IS_V4 {
         v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
@@ -44,7 +45,7 @@ fn record<A: Addr>(
     reply: Option<&Flow<A>>,
     life: Option<Life>,
 ) -> FlowRecord {
-    let socket = |a: A, p: Be16| (ip(a), p.get());
+    let socket = |a: A, p: Be16| (address(a), p.get());
     FlowRecord {
         kind: FlowKind::from_code(o.kind).unwrap_or(FlowKind::Forward),
         proto: key.proto,
@@ -81,6 +82,28 @@ pub(super) fn list<A: Addr + Hash>(
         Some(record((key, o), Some(r), Some(life)))
     });
     Ok(whole.collect())
+}
+
+/// The flow that one of its packets belongs to, by the tuple netd sees it with.
+pub(super) fn find<A: Addr>(
+    table: &FlowTable<A>,
+    key: Tuple<A>,
+    timeouts: &Timeouts,
+) -> Result<Option<FlowRecord>> {
+    let Some(entry) = table.get(key)? else {
+        return Ok(None);
+    };
+    let other_key = entry.to.reverse();
+    let Some(other) = table.get(other_key)? else {
+        return Ok(None);
+    };
+    let ((key, o), r) = if is_original(&entry) {
+        ((key, entry), other)
+    } else {
+        ((other_key, other), entry)
+    };
+    let life = life(&o, &r, now(), timeouts);
+    Ok(Some(record((&key, &o), Some(&r), Some(life))))
 }
 
 /// How many flows of a family there are.

@@ -165,10 +165,9 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
         .iter()
         .map(|(name, ..)| pins.maps.join(name))
         .collect();
-    let log_level: u8 = if options.verbose { 4 } else { 0 };
-    let csum_v6: u64 = if kernel_at_least(6, 16) { 1 << 7 } else { 0 };
-
+    let globals = Globals::new(options.verbose, options.netns_cookie, set.watch);
     let mut loader = EbpfLoader::new();
+    globals.set(&mut loader);
     for ((name, key, value), path) in LAYOUTS.iter().zip(&paths) {
         let entries = pinned(path, *key, *value)?;
         if name.starts_with("FLOW") {
@@ -185,10 +184,6 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
             .map_max_entries(name::SEEN, size::SEEN_WATCHED);
     }
     let mut ebpf = loader
-        .override_global("AYA_LOG_LEVEL", &log_level, false)
-        .override_global("CSUM_V6_FLAG", &csum_v6, false)
-        .override_global(watch::GLOBAL, &set.watch, true)
-        .override_global("NETNS_COOKIE", &options.netns_cookie, false)
         // Asked for again, with the log, only when a program is refused.
         .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
         .load(OBJECT)
@@ -197,14 +192,48 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::pin(path))?;
     }
 
+    programs(&mut ebpf)?;
+    Ok(ebpf)
+}
+
+/// Loads the programs of an object: all but those of the socket hooks.
+pub(super) fn programs(ebpf: &mut Ebpf) -> Result<()> {
     let stages = Stage::ALL.iter().map(|stage| stage.program());
     for program in CLASSIFIERS.into_iter().chain(stages).chain([FLOW_END]) {
-        classifier(&mut ebpf, program)?
+        classifier(ebpf, program)?
             .load()
             .map_err(refused(program))?;
     }
-    xdp(&mut ebpf)?.load().map_err(refused(XDP))?;
-    Ok(ebpf)
+    xdp(ebpf)?.load().map_err(refused(XDP))
+}
+
+/// What the programs are told when they are loaded.
+pub(super) struct Globals {
+    log_level: u8,
+    csum_v6: u64,
+    netns_cookie: u64,
+    watch: u32,
+}
+
+impl Globals {
+    /// `watch`: bits of [`watch`].
+    pub fn new(verbose: bool, netns_cookie: u64, watch: u32) -> Self {
+        Self {
+            log_level: if verbose { 4 } else { 0 },
+            csum_v6: if kernel_at_least(6, 16) { 1 << 7 } else { 0 },
+            netns_cookie,
+            watch,
+        }
+    }
+
+    /// Lets a loader set them.
+    pub fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader
+            .override_global("AYA_LOG_LEVEL", &self.log_level, false)
+            .override_global("CSUM_V6_FLAG", &self.csum_v6, false)
+            .override_global("NETNS_COOKIE", &self.netns_cookie, false)
+            .override_global(watch::GLOBAL, &self.watch, true);
+    }
 }
 
 /// What the kernel said when it refused a program, on one line.

@@ -14,12 +14,14 @@
 //! | `learned` | learned MACs: list, forget, collect, count |
 //! | `flows`, `collector` | the flow table: list, end, collect |
 //! | `watch` | programs that tell, hooked while somebody watches |
+//! | `trace`, `copy` | a frame run through the programs, over copies of the maps |
 //! | `log` | log lines of the programs |
 //! | [`probe`] | what the kernel can, by trying |
 //! | `sys` | bpf(2) where aya has no call |
 
 mod cgroup;
 mod collector;
+mod copy;
 mod endpoint_hooks;
 mod error;
 mod flows;
@@ -35,6 +37,7 @@ mod rows;
 mod stages;
 mod sys;
 mod table;
+mod trace;
 mod types;
 mod watch;
 
@@ -42,6 +45,7 @@ pub use cgroup::SOCKETS;
 pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
+pub use trace::{At, Copies, RawRows, Seen, Tracer};
 pub use types::{AttachMode, FlowRecord, LearnedRecord, Options, XdpMode};
 pub use watch::Events;
 
@@ -198,6 +202,14 @@ impl Datapath {
             endpoints,
             stages,
         })
+    }
+
+    /// What traces a packet through these programs and maps.
+    pub fn tracer(&self) -> Tracer {
+        Tracer {
+            pins: self.pins.clone(),
+            timeouts: self.limits.timeouts,
+        }
     }
 
     /// How TC programs are hooked.

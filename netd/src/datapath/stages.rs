@@ -23,8 +23,8 @@ pub(super) struct Stages {
 }
 
 impl Stages {
-    /// Fills the map of a loaded object, whose stages are loaded, and pins it below `dir`.
-    pub fn pin(ebpf: &mut Ebpf, dir: &Path) -> Result<Self> {
+    /// Fills the map of a loaded object, whose stages are loaded.
+    pub fn fill(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>> {
         let wrong = |e: aya::maps::MapError| Error::Load(format!("map {MAP}: {}", chain(&e)));
         let missing = || Error::Load(format!("map {MAP} is missing"));
         let map = ebpf.take_map(MAP).ok_or_else(missing)?;
@@ -36,6 +36,12 @@ impl Stages {
                 .map_err(load::refused(program))?;
             map.set(*stage as u32, fd, 0).map_err(wrong)?;
         }
+        Ok(map)
+    }
+
+    /// The same, and pins it below `dir`.
+    pub fn pin(ebpf: &mut Ebpf, dir: &Path) -> Result<Self> {
+        let map = Self::fill(ebpf)?;
         let last = numbers(dir)?.into_iter().max().unwrap_or(0);
         let pin = dir.join((last + 1).to_string());
         map.pin(&pin)

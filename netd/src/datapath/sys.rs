@@ -75,7 +75,7 @@ struct LinkUpdate {
 }
 
 /// bpf(2). What `attr` points to must be what the command wants, and live.
-fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+pub fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is a `bpf_attr` of the size given; the callers see to its pointers.
     let rc = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
     if rc < 0 {
