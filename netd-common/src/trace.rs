@@ -86,6 +86,8 @@ points! {
     Neigh = 23, "neigh";
     /// For an address of the node.
     Node = 24, "node";
+    /// A fragment that waits for the first one of its datagram.
+    Waits = 25, "waits";
 }
 
 /// How a source MAC that is not the endpoint's own was taken.

@@ -8,6 +8,7 @@ use aya_ebpf::cty::c_long;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use netd_common::maps::fragment::{Frag, KNOWN, LARGEST, LINE, Waiting, line, slot, state, token};
 use netd_common::reason::{DropReason, Hook};
+use netd_common::trace::Point;
 use netd_common::wire::ETH_LEN;
 
 use crate::atomic;
@@ -15,6 +16,7 @@ use crate::datagram::{begin, now};
 use crate::family::Net;
 use crate::maps::{FRAG_NEXT, FRAG_SAVED, FRAG_WAIT};
 use crate::skb::Skb;
+use crate::trace::trace;
 use crate::verdict::{NEXT, Verdict, count};
 use crate::work::{self, Work};
 
@@ -61,6 +63,7 @@ fn hold_inner<A: Net>(skb: Skb, owner: u32) -> Result<Verdict, DropReason> {
             }
             (*waiting).next = list;
             if atomic::swap(&raw mut (*entry).waiting, list, me) {
+                trace(Point::Waits, 0, 0);
                 return Ok(Verdict::COPIED);
             }
         }

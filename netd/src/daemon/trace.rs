@@ -429,6 +429,9 @@ impl Prepared {
                 )
             }
             End::Sent(out) => format!("leaves by {} as {text}", names.device(out)),
+            End::Waits => {
+                "waits for the first fragment of its datagram, and goes where that goes".into()
+            }
             End::Next if last.hook == Hook::UpOut => {
                 format!("leaves by {} as {text}", names.device(last.ifindex))
             }

@@ -25,6 +25,8 @@ pub enum End {
     Received(u32),
     /// Out of this device, where the program on its egress sees it.
     Sent(u32),
+    /// A fragment that waits for the first one of its datagram, which says where it goes.
+    Waits,
     /// On to the next program on the hook, and the stack.
     Next,
 }
@@ -43,6 +45,7 @@ pub fn end(seen: &Seen) -> End {
     }
     for (point, note) in noted(seen).rev() {
         match point {
+            Point::Waits => return End::Waits,
             Point::Peer => return End::Peer(note.a),
             Point::Receive => return End::Received(note.a),
             Point::Send | Point::Neigh => return End::Sent(note.a),
@@ -234,6 +237,9 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
             )
         }
         Point::Node => format!("{dst} is an address of the node, and the port is not published"),
+        Point::Waits => {
+            "the first fragment of its datagram has not come yet: it waits for that".into()
+        }
         Point::Flow | Point::Begun | Point::Rewrite => String::new(),
     }
 }
@@ -367,6 +373,7 @@ mod tests {
                 ],
                 End::Copied(vec![3, 9]),
             ),
+            (&[(Point::Waits, 0, 0), pass], End::Waits),
             (&[pass], End::Next),
             (
                 &[(Point::Host, 7, 1), (Point::Verdict, up, 14)],

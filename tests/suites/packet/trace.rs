@@ -148,6 +148,22 @@ fn a_packet_of_an_open_flow_is_traced_along_it() {
 }
 
 #[test]
+fn a_fragment_before_its_first_one_is_said_to_wait() {
+    World::both(|w, family| {
+        let mut later = Packet::udp(&A, 20_100, &OUTSIDE, 53, family).to_gateway();
+        match family {
+            Family::V4 => later.fragment = (3, false),
+            Family::V6 => later.extensions = vec![(44, vec![0, 0, 0x18, 0, 0, 0, 9])],
+        }
+        let seen = traced(w, Hook::EpOut, A.device, &later);
+        assert!(points(&seen).contains(&Point::Waits), "{:?}", points(&seen));
+        assert_eq!(reason(&seen), None);
+        // The copy waits, not the packet: the real one finds no other.
+        w.ep_out(&A, &later).copied();
+    });
+}
+
+#[test]
 fn a_full_flow_table_is_full_for_a_traced_packet_too() {
     World::with_flow_entries(2, |w| {
         let first = |port| Packet::udp(&A, port, &OUTSIDE, 53, Family::V4).to_gateway();
