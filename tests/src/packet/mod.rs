@@ -55,7 +55,7 @@ pub use hosts::{
     OUTSIDE_TWO, PORT_MAX, PORT_MIN,
 };
 pub use limits::Ending;
-pub use pieces::{id_of, join};
+pub use pieces::{cut, id_of, join};
 pub use run::{Action, Meta, Outcome, SENT_BY_NETD};
 pub use socket::tcp_socket;
 pub(crate) use table::Plain;

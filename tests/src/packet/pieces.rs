@@ -15,13 +15,7 @@ impl Packet {
     /// The packet, without options or extension headers, as fragments of at most `size` bytes of payload (a
     /// multiple of eight) with this identification.
     pub fn pieces(&self, id: u32, size: usize) -> Vec<Vec<u8>> {
-        assert!(size.is_multiple_of(8), "no fragment but the last");
-        let whole = self.bytes();
-        let ip = ETH + self.header();
-        let body = &whole[ip..];
-        let last = body.len().div_ceil(size) - 1;
-        let cut = |(n, part): (usize, &[u8])| piece(&whole[..ip], id, n * size, n < last, part);
-        body.chunks(size).enumerate().map(cut).collect()
+        cut(&self.bytes(), id, size)
     }
 
     /// One fragment with any offset (bytes) and flag; `part`: its payload.
@@ -41,6 +35,18 @@ impl Packet {
             Family::V6 => V6,
         }
     }
+}
+
+/// A frame without IPv4 options or extension headers as fragments of at most `size` bytes of payload (a
+/// multiple of eight) with this identification.
+#[track_caller]
+pub fn cut(whole: &[u8], id: u32, size: usize) -> Vec<Vec<u8>> {
+    assert!(size.is_multiple_of(8), "no fragment but the last");
+    let header = if whole[12..14] == [8, 0] { V4 } else { V6 };
+    let (head, body) = whole.split_at(ETH + header);
+    let last = body.len().div_ceil(size) - 1;
+    let cut = |(n, part): (usize, &[u8])| piece(head, id, n * size, n < last, part);
+    body.chunks(size).enumerate().map(cut).collect()
 }
 
 fn piece(head: &[u8], id: u32, offset: usize, more: bool, part: &[u8]) -> Vec<u8> {
