@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::addr::Addr;
-use crate::maps::{Dir, Flow};
+use crate::maps::{Dir, Flow, flow_flags};
 use crate::tuple::proto;
 use crate::wire::tcp_flag;
 
@@ -114,9 +114,9 @@ pub struct Timeouts {
     pub tcp_established: u64,
     /// TCP with one side closed.
     pub tcp_closing: u64,
-    /// TCP that is over.
+    /// TCP that is over; with the strict profile it is transitory instead (RFC 7857 section 2.1).
     pub tcp_closed: u64,
-    /// UDP (RFC 4787 REQ-5: 5 minutes recommended).
+    /// UDP (RFC 4787 REQ-5: 5 minutes recommended), and protocols without ports.
     pub udp: u64,
     /// Echo (RFC 5508 REQ-2: 60 seconds at least).
     pub echo: u64,
@@ -133,15 +133,18 @@ impl Timeouts {
         echo: 60 * SECOND,
     };
 
-    /// The time-out of a protocol in a state.
-    pub const fn of(&self, protocol: u8, state: State) -> u64 {
+    /// The time-out of a protocol in a state. `strict`: the flow is of that profile.
+    pub const fn of(&self, protocol: u8, state: State, strict: bool) -> u64 {
         match state {
+            State::Closed if strict => self.tcp_transitory,
             State::SynSent | State::SynReceived => self.tcp_transitory,
             State::Established => self.tcp_established,
             State::Closing => self.tcp_closing,
             State::Closed => self.tcp_closed,
-            State::New | State::Replied if protocol == proto::UDP => self.udp,
-            State::New | State::Replied => self.echo,
+            State::New | State::Replied => match protocol {
+                proto::ICMP | proto::ICMPV6 => self.echo,
+                _ => self.udp,
+            },
         }
     }
 
@@ -155,8 +158,8 @@ impl Timeouts {
                 );
                 min(open, shut)
             }
-            proto::UDP => self.udp,
-            _ => self.echo,
+            proto::ICMP | proto::ICMPV6 => self.echo,
+            _ => self.udp,
         }
     }
 }
@@ -211,12 +214,13 @@ pub fn life<A: Addr>(original: &Flow<A>, reply: &Flow<A>, now: u64, timeouts: &T
     } else {
         State::Replied
     };
+    let strict = original.flags & flow_flags::STRICT != 0;
     let last = original.last_seen.max(reply.last_seen);
     let idle = now.saturating_sub(last);
     Life {
         state,
         idle,
-        left: timeouts.of(protocol, state).saturating_sub(idle),
+        left: timeouts.of(protocol, state, strict).saturating_sub(idle),
     }
 }
 
@@ -296,7 +300,7 @@ mod tests {
             udp: 5,
             echo: 6,
         };
-        let of = |p, s| t.of(p, s);
+        let of = |p, s| t.of(p, s, false);
         assert_eq!(of(6, State::SynSent), 1);
         assert_eq!(of(6, State::SynReceived), 1);
         assert_eq!(of(6, State::Established), 2);
@@ -304,6 +308,11 @@ mod tests {
         assert_eq!(of(6, State::Closed), 4);
         assert_eq!((of(17, State::New), of(17, State::Replied)), (5, 5));
         assert_eq!((of(1, State::New), of(58, State::Replied)), (6, 6));
+        assert_eq!((of(47, State::New), of(132, State::Replied)), (5, 5));
+        assert_eq!(t.of(6, State::Closed, true), 1, "strict: transitory");
+        for state in [State::Established, State::Closing, State::SynSent] {
+            assert_eq!(t.of(6, state, true), of(6, state));
+        }
     }
 
     #[test]
@@ -327,6 +336,7 @@ mod tests {
             echo: 6,
         };
         assert_eq!((t.shortest(17), t.shortest(1), t.shortest(58)), (5, 6, 6));
+        assert_eq!(t.shortest(50), 5);
         assert_eq!(t.shortest(6), 12);
         let fields: [fn(&mut Timeouts) -> &mut u64; 4] = [
             |t| &mut t.tcp_transitory,
@@ -381,6 +391,15 @@ mod tests {
         f.packets = packets;
         f.seen = seen;
         f
+    }
+
+    #[test]
+    fn what_is_over_stays_longer_with_the_strict_profile() {
+        let mut f = flow(6, 0, 1, seen::RST);
+        let left = |f: &Flow<V4>| life(f, &flow(6, 0, 1, 0), 0, &Timeouts::DEFAULT).left;
+        assert_eq!(left(&f), 10 * SECOND);
+        f.flags = flow_flags::STRICT;
+        assert_eq!(left(&f), 240 * SECOND);
     }
 
     #[test]

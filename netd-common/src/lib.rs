@@ -14,6 +14,8 @@
 //! | [`mod@tuple`] | flow keys and their reversal |
 //! | [`nat`] | port choice and the rewrite plan |
 //! | [`flow`] | flow life: TCP state, time-outs, expiry |
+//! | [`tcp`] | what a direction has said, and which resets are believed |
+//! | [`mapping`] | mapping life: references, quarantine, filters |
 //! | [`guard`] | what an endpoint may send |
 //! | [`publish`] | which packets may be for a published port |
 //! | [`learn`] | MACs beyond its own behind a switch port |
@@ -41,6 +43,7 @@ pub mod checksum;
 pub mod flow;
 pub mod guard;
 pub mod learn;
+pub mod mapping;
 pub mod maps;
 pub mod nat;
 pub mod publish;
@@ -48,6 +51,7 @@ pub mod reason;
 pub mod sock;
 pub mod stage;
 pub mod storm;
+pub mod tcp;
 pub mod trace;
 pub mod tuple;
 pub mod wire;

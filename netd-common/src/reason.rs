@@ -137,6 +137,12 @@ codes! {
         BadIcmp = 44, "bad_icmp";
         /// An ICMP error about a packet that was not for the endpoint that sends it.
         SpoofedIcmp = 45, "spoofed_icmp";
+        /// From outside to a mapping whose filter does not admit it.
+        Filtered = 46, "filtered";
+        /// A protocol without ports that another endpoint already speaks with this remote address.
+        NatAmbiguous = 47, "nat_ambiguous";
+        /// A SYN to a port that masquerade uses, but nobody has now: dropped without a word.
+        UnsolicitedSyn = 48, "unsolicited_syn";
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ending flows. Both entries of a flow are removed here and nowhere else: for the daemon, which runs
+//! Ending flows and freeing mappings. Both entries of a flow are removed here and nowhere else: for the daemon, which runs
 //! `netd_flow_end` on a list of flows, and for the data path itself, when there is no room for a new one
 //! and the daemon has made none. What is open is never ended for something new.
 
@@ -11,7 +11,10 @@ use aya_ebpf::helpers::generated::{
 };
 use netd_common::addr::{V4, V6};
 use netd_common::flow::{SWEEP_EVERY, is_left_over, is_pair, life};
-use netd_common::maps::{Closed, Dir, Ending, Flow, ending, payer};
+use netd_common::mapping as mapping_of;
+use netd_common::maps::{
+    Closed, Dir, Ending, Flow, Mapping, ending, flow_flags, mapping_flags, payer,
+};
 use netd_common::tuple::Tuple;
 use netd_common::wire::Window;
 
@@ -19,7 +22,7 @@ use crate::family::Net;
 use crate::maps::SWEPT;
 use crate::skb::Skb;
 use crate::watch::{self, Closing};
-use crate::{limits, work};
+use crate::{limits, mapping, work};
 
 /// Ends the flow with `key` as its original key that began at `created`: true. Or removes an entry there
 /// without its other half: false. `over_at`: only if it is over then; 0: whatever its state. `other` is room for the other
@@ -43,6 +46,7 @@ fn end<A: Net>(
     }
     let original = entry.dir == Dir::Original.code();
     let endpoint = payer(entry.endpoint, entry.client);
+    let held = entry.flags;
     *other = entry.to.reverse();
     let mut whole = false;
     let mut closing = Closing::NOTHING;
@@ -78,10 +82,27 @@ fn end<A: Net>(
     if whole {
         let _ = A::flows().remove(&*other);
     }
-    if original && endpoint != 0 {
-        limits::ended(endpoint);
+    if original {
+        if endpoint != 0 {
+            limits::ended(endpoint);
+        }
+        let_go(key, other, held);
     }
     whole
+}
+
+/// Lets go of the mappings that a flow held, by its two keys and [`flow_flags`]. A function of its own, which
+/// makes their keys where the flow's were: stack.
+#[inline(never)]
+fn let_go<A: Net>(key: &Tuple<A>, other: &Tuple<A>, held: u8) {
+    if held & flow_flags::MAPPED != 0 {
+        let inside = mapping_of::source(key, &other.reverse());
+        mapping::release::<A>(&inside);
+    }
+    if held & flow_flags::CALLED != 0 {
+        let inside = mapping_of::called(key, &other.reverse());
+        mapping::release::<A>(&inside);
+    }
 }
 
 /// The list `netd_flow_end` was given, while it is worked off.
@@ -89,6 +110,7 @@ struct Batch {
     skb: Skb,
     over_at: u64,
     ended: u32,
+    mappings: bool,
 }
 
 /// Ends the flows of a list ([`ending`]); how many ended.
@@ -97,7 +119,7 @@ pub fn list(skb: Skb) -> i32 {
     let Some([family, mode]) = skb.load::<2>(ending::FAMILY) else {
         return 0;
     };
-    let over_at = if mode == ending::END {
+    let over_at = if matches!(mode, ending::END | ending::FREE) {
         0
     } else {
         // SAFETY: a plain helper call.
@@ -107,6 +129,7 @@ pub fn list(skb: Skb) -> i32 {
         skb,
         over_at,
         ended: 0,
+        mappings: matches!(mode, ending::FREE | ending::FREE_IF_OVER),
     };
     if family == 4 {
         each::<V4>(&mut batch);
@@ -143,6 +166,12 @@ extern "C" fn one<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
         }
         flow.assume_init()
     };
+    if batch.mappings {
+        if mapping::free(&flow.key, flow.created, batch.over_at) {
+            batch.ended += 1;
+        }
+        return 0;
+    }
     let mut other = MaybeUninit::<Tuple<A>>::uninit();
     // SAFETY: `end` writes it before it reads it; any bytes are a tuple.
     let other = unsafe { &mut *other.as_mut_ptr() };
@@ -177,6 +206,8 @@ pub fn make_room() {
     }
     sweep::<V4>(now);
     sweep::<V6>(now);
+    sweep_mappings::<V4>(now);
+    sweep_mappings::<V6>(now);
 }
 
 #[inline(never)]
@@ -216,5 +247,42 @@ extern "C" fn visit<A: Net>(
     }
     work.key = *key;
     end(&work.key, flow.created, now, &mut work.to, Closed::MadeRoom);
+    0
+}
+
+#[inline(never)]
+fn sweep_mappings<A: Net>(now: u64) {
+    let mut now = now;
+    let table = core::ptr::from_ref(A::mappings())
+        .cast::<c_void>()
+        .cast_mut();
+    // SAFETY: as in `sweep`.
+    unsafe {
+        bpf_for_each_map_elem(
+            table,
+            visit_mapping::<A> as *const () as *mut c_void,
+            (&raw mut now).cast::<c_void>(),
+            0,
+        );
+    }
+}
+
+/// One row of the table of mappings.
+extern "C" fn visit_mapping<A: Net>(
+    _table: *mut c_void,
+    key: *const Tuple<A>,
+    m: *const Mapping<A>,
+    now: *mut c_void,
+) -> c_long {
+    // SAFETY: the kernel hands over a key and a value of the table, and the context of `sweep_mappings`.
+    let (key, m, now) = unsafe { (&*key, &*m, *now.cast::<u64>()) };
+    let idle = mapping_of::is_over(m.word, m.flags, m.idle, now);
+    if m.flags & mapping_flags::OUTSIDE == 0 && idle {
+        let Ok(work) = work::get::<A>() else {
+            return 1;
+        };
+        work.key = *key;
+        mapping::free(&work.key, m.created, now);
+    }
     0
 }

@@ -152,7 +152,10 @@ pub fn new(skb: Skb) -> Result<Verdict, DropReason> {
 #[inline(always)]
 fn new_ip<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
     match route::new_from_endpoint::<A>(skb, port) {
-        Verdict::NODE => publish::from_endpoint::<A>(skb, port),
+        Verdict::NODE => match publish::from_endpoint::<A>(skb, port) {
+            Verdict::OPEN => publish::mapped::<A>(skb, port),
+            decided => decided,
+        },
         decided => decided,
     }
 }

@@ -5,11 +5,12 @@ use netd_common::addr::{V4, V6, is_link_local};
 use netd_common::guard::Guarded;
 use netd_common::learn::OnLink;
 use netd_common::maps::fragment::{Frag, FragKey, Ring};
-use netd_common::maps::{Flow, HostEntry, Node, Port, Uplink};
+use netd_common::maps::{Flow, HostEntry, Mapping, Node, Port, Uplink};
 use netd_common::tuple::Tuple;
 
 use crate::maps::{
-    FLOW4, FLOW6, FRAG_RING4, FRAG_RING6, FRAG4, FRAG6, HOST4, HOST6, LOCAL, WORK4, WORK6,
+    FLOW4, FLOW6, FRAG_RING4, FRAG_RING6, FRAG4, FRAG6, HOST4, HOST6, LOCAL, MAP4, MAP6, WORK4,
+    WORK6,
 };
 use crate::work::Work;
 
@@ -27,6 +28,8 @@ pub trait Net: Guarded + OnLink {
     fn fragments() -> &'static LruHashMap<FragKey<Self>, Frag>;
     /// `FRAG_RING4` or `FRAG_RING6`.
     fn rings() -> &'static Array<Ring<Self>>;
+    /// `MAP4` or `MAP6`.
+    fn mappings() -> &'static HashMap<Tuple<Self>, Mapping<Self>>;
     /// This CPU's `WORK4` or `WORK6`.
     fn work() -> Option<*mut Work<Self>>;
     /// The gateway's address on a port's network.
@@ -75,6 +78,10 @@ impl Net for V4 {
         &FRAG_RING4
     }
     #[inline(always)]
+    fn mappings() -> &'static HashMap<Tuple<Self>, Mapping<Self>> {
+        &MAP4
+    }
+    #[inline(always)]
     fn work() -> Option<*mut Work<Self>> {
         WORK4.get_ptr_mut(0)
     }
@@ -115,6 +122,10 @@ impl Net for V6 {
     #[inline(always)]
     fn rings() -> &'static Array<Ring<Self>> {
         &FRAG_RING6
+    }
+    #[inline(always)]
+    fn mappings() -> &'static HashMap<Tuple<Self>, Mapping<Self>> {
+        &MAP6
     }
     #[inline(always)]
     fn work() -> Option<*mut Work<Self>> {

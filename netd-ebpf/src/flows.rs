@@ -8,14 +8,18 @@ use aya_ebpf::helpers::generated::{
 };
 use netd_common::addr::{Be16, Mac};
 use netd_common::flow::{State, begins, note, tcp_state};
-use netd_common::maps::{Dir, Flow, FlowKind, Uplink, flow_flags, payer};
-use netd_common::nat::{PortRange, TRIES, candidate};
+use netd_common::maps::{
+    Dir, Flow, FlowKind, Mapping, Range, Uplink, flow_flags, mapping_flags, payer, port_flags,
+};
+use netd_common::nat::{PortRange, TRIES, candidate, translates};
 use netd_common::reason::DropReason;
+use netd_common::tcp::Said;
 use netd_common::trace::{Point, taken};
 use netd_common::tuple::Tuple;
-use netd_common::wire::{L4, Packet, Window};
+use netd_common::wire::{L4, Packet, Window, tcp_flag};
 
 use crate::family::Net;
+use crate::mapping::{self, Found};
 use crate::skb::Skb;
 use crate::trace::trace;
 use crate::work::{self, Work};
@@ -101,17 +105,68 @@ pub fn follow<A: Net>(p: &Packet<A>, bytes: usize) -> Result<Option<&'static Hop
     // SAFETY: as above. Packets of one direction are seldom on two CPUs at once; a lost count is
     // accepted there.
     unsafe {
-        if let L4::Tcp(flags) = p.l4 {
-            if begins(flags) && (*flow).dir == Dir::Original.code() {
-                reopen::<A>(flow);
-            }
-            (*flow).seen = note((*flow).seen, flags);
-        }
-        (*flow).last_seen = bpf_ktime_get_coarse_ns();
         (*flow).packets += 1;
         (*flow).bytes += bytes as u64;
+        if let L4::Tcp(flags) = p.l4 {
+            if flags & tcp_flag::RST != 0 {
+                if !may_reset(flow, p, flags) {
+                    // It is passed on, for the receiver to judge.
+                    return Ok(Some(hop));
+                }
+                (*flow).seen = note((*flow).seen, flags);
+            } else {
+                if begins(flags) && (*flow).dir == Dir::Original.code() {
+                    reopen::<A>(flow);
+                }
+                let said = said(flow).and(flags, p.segment);
+                (*flow).seen = said.seen;
+                (*flow).next = said.next;
+                (*flow).ack = said.ack;
+            }
+        }
+        (*flow).last_seen = bpf_ktime_get_coarse_ns();
     }
     Ok(Some(hop))
+}
+
+/// The entry of a tuple, nothing noted on it. An entry that changes hands is taken for absent.
+#[inline(always)]
+pub fn entry<A: Net>(key: &Tuple<A>) -> Option<&'static Flow<A>> {
+    let flow = A::flows().get_ptr(key)?;
+    // SAFETY: a map value stays mapped for the run of the program. Other CPUs may write it; whose it is,
+    // is told by its tag.
+    let flow = unsafe { &*flow };
+    (flow.tag == key.tag()).then_some(flow)
+}
+
+/// # Safety
+/// `flow` points to a live map value.
+#[inline(always)]
+unsafe fn said<A: Net>(flow: *const Flow<A>) -> Said {
+    // SAFETY: by the caller.
+    unsafe {
+        Said {
+            seen: (*flow).seen,
+            next: (*flow).next,
+            ack: (*flow).ack,
+        }
+    }
+}
+
+/// Whether a RST of a flow counts.
+///
+/// # Safety
+/// As [`said`].
+#[inline(always)]
+unsafe fn may_reset<A: Net>(flow: *const Flow<A>, p: &Packet<A>, flags: u8) -> bool {
+    // SAFETY: by the caller.
+    unsafe {
+        let other = A::flows().get_ptr(&(*flow).to.reverse());
+        match other {
+            Some(other) => said(flow).may_reset(said(other), flags, p.segment),
+            None => false,
+        }
+    }
 }
 
 /// A SYN on a connection that is over begins the next one with the same ports (RFC 9293 section 3.6.1).
@@ -176,31 +231,117 @@ pub struct Wish<A> {
     pub publish: u32,
     /// Number of the endpoint that begins it, where the leg's is the one that is called; 0: none.
     pub client: u32,
+    /// [`port_flags`] of the network that masquerades it: profile and filter; else 0.
+    pub options: u32,
+    /// The socket that begins it gets a mapping.
+    pub maps: bool,
+    /// It comes in by the mapping at `Work::callee`.
+    pub calls: bool,
 }
 
-impl<A> Wish<A> {
+impl<A: Net> Wish<A> {
+    /// Whether an endpoint calls another one.
+    #[inline(always)]
+    pub const fn hairpin(&self) -> bool {
+        matches!(self.kind, FlowKind::Hairpin)
+    }
+
+    /// Who begins it, as far as that is an endpoint.
+    #[inline(always)]
+    pub const fn beginner(&self) -> &Leg {
+        if self.hairpin() {
+            &self.caller
+        } else {
+            &self.leg
+        }
+    }
+
+    /// Whether it has neither ports nor identifiers.
+    #[inline(always)]
+    const fn is_by_address(&self) -> bool {
+        !translates(self.to.proto)
+    }
+
+    /// Whether the node's own flow asks for the very port it has.
+    #[inline(always)]
+    pub fn own(&self, p: &Packet<A>, port: Be16) -> bool {
+        matches!(self.kind, FlowKind::Node) && port == p.tuple.sport
+    }
+
     /// Whether the first packet goes from the inside to the outside.
     #[inline(always)]
     const fn outward(&self) -> bool {
         match self.kind {
             FlowKind::Masquerade | FlowKind::Forward | FlowKind::Node => true,
-            FlowKind::Publish | FlowKind::Hairpin => false,
+            FlowKind::Publish | FlowKind::Hairpin | FlowKind::Inbound => false,
         }
     }
 }
 
-/// Makes the flow that [`Work::wish`] asks for.
+/// Makes the flow that [`Work::wish`] asks for, with the mappings it needs.
 #[inline(always)]
 pub fn begin<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
-    open::<A>(skb)?;
+    mapped::<A>(skb)?;
+    if let Err(reason) = open::<A>(skb) {
+        let_go::<A>();
+        return Err(reason);
+    }
     let Work { hop, flow, .. } = work::get::<A>()?;
     // `open` has left the original direction's entry there.
     *hop = Hop::of(flow);
     Ok(hop)
 }
 
-/// Makes the two entries of a new flow as [`Work::wish`] says. Inserting the reply's entry is what
-/// reserves the outside port: two flows can never share one towards the same remote socket.
+/// Holds the mappings of a new flow. Without a port for the socket's mapping, a strict network refuses and
+/// a balanced one shares a port that is in use towards other remote sockets. So does either of them where the
+/// mapping's port would lead this one flow astray.
+#[inline(never)]
+fn mapped<A: Net>(skb: Skb) -> Result<(), DropReason> {
+    let work = work::get::<A>()?;
+    work.held = 0;
+    if work.wish.maps {
+        let strict = work.wish.options & port_flags::STRICT != 0;
+        match mapping::secure::<A>(skb) {
+            Found::HELD => work::get::<A>()?.held = u32::from(flow_flags::MAPPED),
+            Found::NO_PORT if strict => return Err(DropReason::NoPortFree),
+            Found::FULL if strict => return Err(DropReason::FlowTableFull),
+            Found::NO_PORT | Found::FULL | Found::CLASH => {}
+            _ => return Err(DropReason::FlowRace),
+        }
+    }
+    if work::get::<A>()?.wish.calls {
+        if mapping::admit::<A>() != Found::HELD {
+            let_go::<A>();
+            return Err(DropReason::Filtered);
+        }
+        work::get::<A>()?.held |= u32::from(flow_flags::CALLED);
+    }
+    Ok(())
+}
+
+/// Lets go of the mappings of a flow that is not to be.
+#[inline(never)]
+fn let_go<A: Net>() {
+    let Ok(Work {
+        held,
+        inside,
+        callee,
+        ..
+    }) = work::get::<A>()
+    else {
+        return;
+    };
+    if *held & u32::from(flow_flags::MAPPED) != 0 {
+        mapping::release::<A>(inside);
+    }
+    if *held & u32::from(flow_flags::CALLED) != 0 {
+        mapping::release::<A>(callee);
+    }
+    *held = 0;
+}
+
+/// Makes the two entries of a new flow as [`Work::wish`] says. Inserting the reply's entry is what keeps two
+/// flows from ever sharing an outside port towards the same remote socket, mapped or not.
 #[inline(never)]
 fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     let Work {
@@ -209,6 +350,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
         flow,
         to,
         key,
+        held,
         ..
     } = work::get::<A>()?;
     limits::may_begin(payer(wish.leg.endpoint, wish.client))?;
@@ -232,11 +374,18 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     flow.kind = wish.kind.code();
     flow.dir = Dir::Reply.code();
     flow.seen = 0;
-    flow.flags = match wish.kind {
-        FlowKind::Masquerade | FlowKind::Forward | FlowKind::Hairpin => flow_flags::TO_ENDPOINT,
-        FlowKind::Node => flow_flags::TO_NODE,
-        FlowKind::Publish => 0,
-    };
+    flow.next = 0;
+    flow.ack = 0;
+    let mut traits = *held as u8;
+    if wish.options & port_flags::STRICT != 0 {
+        traits |= flow_flags::STRICT;
+    }
+    flow.flags = traits
+        | match wish.kind {
+            FlowKind::Masquerade | FlowKind::Forward | FlowKind::Hairpin => flow_flags::TO_ENDPOINT,
+            FlowKind::Node => flow_flags::TO_NODE,
+            FlowKind::Publish | FlowKind::Inbound => 0,
+        };
     *to = wish.to;
     reserve(skb, wish, flow, to, key)?;
 
@@ -250,9 +399,12 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     if outward {
         flow.device = wish.exit;
     }
-    flow.flags = if outward { 0 } else { flow_flags::TO_ENDPOINT };
+    flow.flags = traits | if outward { 0 } else { flow_flags::TO_ENDPOINT };
     if let L4::Tcp(flags) = p.l4 {
-        flow.seen = note(0, flags);
+        let said = Said::default().and(flags, p.segment);
+        flow.seen = said.seen;
+        flow.next = said.next;
+        flow.ack = said.ack;
     }
     match A::flows().insert(&p.tuple, &*flow, BPF_NOEXIST) {
         Ok(()) => {
@@ -285,13 +437,19 @@ const fn lead<A: Net>(flow: &mut Flow<A>, leg: &Leg) {
     flow.src_mac = leg.gateway_mac;
 }
 
-/// The outside ports, or identifiers, that traffic through an uplink may take.
+/// The outside ports, or identifiers, that traffic through an uplink may take; `network`: the range its
+/// network asks for, if any.
 #[inline(always)]
-pub fn outside_ports(l4: L4, uplink: &Uplink) -> PortRange {
+pub fn outside_ports(l4: L4, uplink: &Uplink, network: Range) -> PortRange {
     match l4 {
         // Identifiers are no ports: all of them may be taken.
         L4::EchoRequest | L4::EchoReply => PortRange::ALL,
-        L4::Tcp(_) | L4::Udp | L4::Icmp(_) | L4::Other | L4::Fragment => PortRange {
+        L4::Icmp(_) | L4::Other | L4::Fragment => PortRange::NONE,
+        L4::Tcp(_) | L4::Udp if network.max != 0 => PortRange {
+            min: network.min,
+            max: network.max,
+        },
+        L4::Tcp(_) | L4::Udp => PortRange {
             min: uplink.port_min.get(),
             max: uplink.port_max.get(),
         },
@@ -307,15 +465,19 @@ fn reserve<A: Net>(
     to: &mut Tuple<A>,
     key: &mut Tuple<A>,
 ) -> Result<(), DropReason> {
-    if wish.ports == PortRange::NONE {
+    let work = work::get::<A>()?;
+    let mapped = work.held & u32::from(flow_flags::MAPPED) != 0;
+    if mapped || wish.ports == PortRange::NONE {
         *key = to.reverse();
         return match insert_reply(key, reply) {
             Ok(()) => Ok(()),
+            // Nobody but this socket takes its mapping's port towards somebody: another CPU has.
+            Err(EEXIST) if mapped => Err(DropReason::FlowRace),
+            Err(EEXIST) if wish.is_by_address() => Err(DropReason::NatAmbiguous),
             Err(EEXIST) => Err(DropReason::NoPortFree),
             Err(_) => Err(DropReason::FlowTableFull),
         };
     }
-    let work = work::get::<A>()?;
     // SAFETY: plain helper call.
     work.random = unsafe { bpf_get_prandom_u32() };
     work.reserved = Reserved::No as u32;
@@ -355,6 +517,7 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
         flow,
         to,
         key,
+        outside,
         random,
         reserved,
         ..
@@ -369,12 +532,17 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
         return 0;
     }
     // A client's port is no port of the node; the node's own flow holds its own first choice.
-    let own = matches!(wish.kind, FlowKind::Node) && n == 0;
-    if !matches!(wish.kind, FlowKind::Publish) && sockets::held(skb, packet.l4, key, own) {
-        if n == 0 {
-            trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);
+    if !matches!(wish.kind, FlowKind::Publish) {
+        if sockets::held(skb, packet.l4, key, wish.own(packet, to.sport)) {
+            if n == 0 {
+                trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);
+            }
+            return 0;
         }
-        return 0;
+        *outside = Mapping::outside(to.src, to.sport, to.proto);
+        if is_strict::<A>(outside) {
+            return 0;
+        }
     }
     match insert_reply(key, flow) {
         Ok(()) => *reserved = Reserved::Yes as u32,
@@ -387,6 +555,14 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
         Err(_) => *reserved = Reserved::Full as u32,
     }
     1
+}
+
+/// Whether an outside socket is a mapping's that is shared with nobody.
+#[inline(always)]
+fn is_strict<A: Net>(outside: &Tuple<A>) -> bool {
+    let row = A::mappings().get_ptr(outside);
+    // SAFETY: a map value stays mapped for the run of the program.
+    row.is_some_and(|row| unsafe { (*row).flags } & mapping_flags::STRICT != 0)
 }
 
 #[inline(always)]

@@ -29,6 +29,7 @@ mod gateway;
 mod icmp;
 mod learn;
 mod limits;
+mod mapping;
 mod maps;
 mod meter;
 mod neighbour;

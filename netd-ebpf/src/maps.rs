@@ -7,8 +7,8 @@ use netd_common::maps::fragment::{
     COUNTERS, Frag, FragKey, LINE, LINES, OWNERS, RECORDS, ROOM, Ring, Waiting,
 };
 use netd_common::maps::{
-    Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Meter, Node, Port,
-    Publish, PublishKey, SegmentKey, Source, Stat, Target, Uplink, size,
+    Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Mapping, Meter,
+    Node, Port, Publish, PublishKey, SegmentKey, SentKey, Source, Stat, Target, Uplink, size,
 };
 use netd_common::reason::STATS_LEN;
 use netd_common::stage::SLOTS;
@@ -44,6 +44,12 @@ pub static SEGMENT: HashMap<SegmentKey, Target> =
 pub static FLOW4: HashMap<Tuple<V4>, Flow<V4>> = HashMap::with_max_entries(size::FLOW, 0);
 #[map]
 pub static FLOW6: HashMap<Tuple<V6>, Flow<V6>> = HashMap::with_max_entries(size::FLOW, 0);
+#[map]
+pub static MAP4: HashMap<Tuple<V4>, Mapping<V4>> = HashMap::with_max_entries(size::MAPPING, 0);
+#[map]
+pub static MAP6: HashMap<Tuple<V6>, Mapping<V6>> = HashMap::with_max_entries(size::MAPPING, 0);
+#[map]
+pub static SENT: LruHashMap<SentKey, u32> = LruHashMap::with_max_entries(size::SENT, 0);
 #[map]
 pub static USAGE: HashMap<u32, u64> = HashMap::with_max_entries(size::USAGE, NO_PREALLOC);
 #[map]

@@ -9,12 +9,12 @@ use netd_common::wire::{Packet, icmp_error};
 
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
-use crate::maps::{FROM, NODE};
+use crate::maps::{FROM, LOCAL, NODE, UPLINK};
 use crate::skb::{Skb, receive};
 use crate::sockets::{self, Owner};
 use crate::trace::trace;
 use crate::verdict::Verdict;
-use crate::{route, work};
+use crate::{mapping, route, work};
 
 /// What a client's source port may become where the client keeps its address.
 const CLIENT_PORTS: PortRange = PortRange {
@@ -52,7 +52,7 @@ pub fn from_outside<A: Net>(
 }
 
 /// A packet of an endpoint for an address of the node, already read: to the endpoint behind a
-/// published port, else to the node's stack. Isolation keeps networks apart, not from what the node
+/// published port. [`Verdict::OPEN`]: it is for none, so [`mapped`] goes on. Isolation keeps networks apart, not from what the node
 /// offers to everybody; an internal network has no way out, and a published port of another network
 /// would be one. It stands beside [`route::new_from_endpoint`], not in it: stack.
 #[inline(never)]
@@ -77,8 +77,74 @@ fn from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict,
             }
         }
     }
+    Ok(Verdict::OPEN)
+}
+
+/// A packet of an endpoint for an address of the node that is not for a published port: to the endpoint whose
+/// mapping it is for, else to the node's stack.
+#[inline(never)]
+pub fn mapped<A: Net>(skb: Skb, port: &'static Port) -> Verdict {
+    Verdict::of(mapped_inner::<A>(skb, port))
+}
+
+#[inline(always)]
+#[expect(clippy::collapsible_if, reason = "as above")]
+fn mapped_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    let work = work::get::<A>()?;
+    let p = &work.packet;
+    if let Some(called) = mapping::find(p) {
+        if called.endpoint != 0 && sockets::owner(skb, p.l4, &p.tuple) == Owner::Nobody {
+            if port.flags & port_flags::INTERNAL != 0 {
+                return Err(DropReason::Internal);
+            }
+            mapping::lead_in(&mut work.wish, p, called);
+            calls(skb, p, port)?;
+            let hop = flows::begin::<A>(skb)?;
+            return route::to_endpoint(skb, p, hop);
+        }
+    }
     trace(Point::Node, 0, 0);
     Ok(Verdict::redirect(receive(port.outer)))
+}
+
+/// An endpoint calls another one: it is seen with the node's address, and with the port of its mapping where
+/// it has such (RFC 4787 REQ-9a).
+#[inline(always)]
+fn calls<A: Net>(skb: Skb, p: &Packet<A>, port: &Port) -> Result<(), DropReason> {
+    let wish = &mut work::get::<A>()?.wish;
+    wish.kind = FlowKind::Hairpin;
+    wish.exit = 0;
+    wish.to.src = node_address(p.ip.dst);
+    wish.client = port.endpoint;
+    wish.caller = Leg {
+        device: skb.ifindex(),
+        mac: route::behind(skb, port, skb.ifindex())?,
+        gateway_mac: port.gateway_mac,
+        endpoint: port.endpoint,
+        network: port.network,
+    };
+    wish.ports = NODE_PORTS;
+    wish.options = 0;
+    wish.maps = false;
+    if port.flags & port_flags::MASQUERADE == 0 {
+        return Ok(());
+    }
+    if let Some(uplink) = uplink_of(wish.to.src) {
+        wish.ports = flows::outside_ports(p.l4, uplink, route::network_ports(port));
+        wish.options = port.flags;
+        wish.maps = true;
+    }
+    Ok(())
+}
+
+/// The uplink whose masquerade address this is.
+#[inline(always)]
+fn uplink_of<A: Net>(addr: A) -> Option<&'static Uplink> {
+    // SAFETY: map values stay readable for the run of the program.
+    let device = unsafe { LOCAL.get(&addr.to_16()) }?;
+    // SAFETY: as above.
+    let uplink = unsafe { UPLINK.get(device) }?;
+    (A::outside(uplink) == addr).then_some(uplink)
 }
 
 /// Whether a packet to an endpoint's own gateway needs a look: it is for a port that is published, an ICMP
@@ -143,22 +209,15 @@ fn open<A: Net>(
         endpoint: publish.endpoint,
         network: publish.network,
     };
+    wish.calls = false;
     if let Some(port) = caller {
-        wish.kind = FlowKind::Hairpin;
-        wish.ports = NODE_PORTS;
-        wish.to.src = node_address(p.ip.dst);
-        wish.client = port.endpoint;
-        wish.caller = Leg {
-            device: skb.ifindex(),
-            mac: route::behind(skb, port, skb.ifindex())?,
-            gateway_mac: port.gateway_mac,
-            endpoint: port.endpoint,
-            network: port.network,
-        };
+        calls(skb, p, port)?;
     } else {
         wish.kind = FlowKind::Publish;
         wish.ports = CLIENT_PORTS;
         wish.client = 0;
+        wish.options = 0;
+        wish.maps = false;
     }
     flows::begin::<A>(skb)
 }

@@ -3,8 +3,8 @@
 use netd_common::addr::Mac;
 use netd_common::guard::martian;
 use netd_common::learn::learns;
-use netd_common::maps::{FlowKind, HostEntry, HostKind, Port, flow_flags, port_flags};
-use netd_common::nat::PortRange;
+use netd_common::maps::{FlowKind, HostEntry, HostKind, Port, Range, flow_flags, port_flags};
+use netd_common::nat::{PortRange, by_address};
 use netd_common::reason::DropReason;
 use netd_common::stage::Stage;
 use netd_common::trace::Point;
@@ -146,16 +146,26 @@ fn open_outward<A: Net>(
     open_outward_from(skb, port, skb.ifindex(), p, exit)
 }
 
-/// Whether a packet may begin a flow that is translated.
+/// Whether a packet may begin a flow; `translated`: that masquerades it.
 #[inline(always)]
-pub fn begins(l4: L4) -> Result<(), DropReason> {
-    match l4 {
+pub fn begins<A: Net>(p: &Packet<A>, translated: bool) -> Result<(), DropReason> {
+    match p.l4 {
         L4::Udp | L4::EchoRequest => Ok(()),
         L4::Tcp(flags) if netd_common::flow::begins(flags) => Ok(()),
         L4::Tcp(_) => Err(DropReason::TcpNoFlow),
         L4::EchoReply | L4::Icmp(_) => Err(DropReason::NatIcmp),
+        L4::Other if !translated || by_address(p.tuple.proto, A::IS_V4) => Ok(()),
         L4::Other => Err(DropReason::NatProtocol),
         L4::Fragment => Err(DropReason::NatFragment),
+    }
+}
+
+/// The outside ports a network asks for.
+#[inline(always)]
+pub const fn network_ports(port: &Port) -> Range {
+    Range {
+        min: port.masq_min,
+        max: port.masq_max,
     }
 }
 
@@ -168,7 +178,8 @@ pub fn open_outward_from<A: Net>(
     p: &Packet<A>,
     exit: u32,
 ) -> Result<&'static Hop<A>, DropReason> {
-    begins(p.l4)?;
+    let masquerade = port.flags & port_flags::MASQUERADE != 0;
+    begins(p, masquerade)?;
     // SAFETY: a map value stays readable for the run of the program.
     let uplink = unsafe { UPLINK.get(&exit) }.ok_or(DropReason::NotUplink)?;
     let wish = &mut work::get::<A>()?.wish;
@@ -178,6 +189,9 @@ pub fn open_outward_from<A: Net>(
     wish.exit = 0;
     wish.publish = 0;
     wish.client = 0;
+    wish.options = 0;
+    wish.maps = false;
+    wish.calls = false;
     wish.leg = Leg {
         device,
         mac: behind(skb, port, device)?,
@@ -185,7 +199,7 @@ pub fn open_outward_from<A: Net>(
         endpoint: port.endpoint,
         network: port.network,
     };
-    if port.flags & port_flags::MASQUERADE != 0 {
+    if masquerade {
         let outside = A::outside(uplink);
         if outside.is_unspecified() {
             return Err(DropReason::NoUplinkAddress);
@@ -193,7 +207,9 @@ pub fn open_outward_from<A: Net>(
         wish.kind = FlowKind::Masquerade;
         wish.exit = exit;
         wish.to.src = outside;
-        wish.ports = flows::outside_ports(p.l4, uplink);
+        wish.ports = flows::outside_ports(p.l4, uplink, network_ports(port));
+        wish.options = port.flags;
+        wish.maps = wish.ports != PortRange::NONE;
     }
     flows::begin::<A>(skb)
 }

@@ -144,6 +144,15 @@ pub fn owner<A: Net>(skb: Skb, l4: L4, t: &Tuple<A>) -> Owner {
     }
 }
 
+/// The same for what may be no protocol of sockets.
+#[inline(always)]
+pub fn owner_of<A: Net>(skb: Skb, l4: L4, t: &Tuple<A>) -> Owner {
+    match l4 {
+        L4::Tcp(_) | L4::Udp => owner(skb, l4, t),
+        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => Owner::Nobody,
+    }
+}
+
 /// `bpf_sock_tuple` for one family.
 #[repr(C)]
 pub struct Key<A> {

@@ -2,7 +2,9 @@
 //! the node's own and passes untouched.
 
 use netd_common::addr::{V4, V6};
-use netd_common::maps::{FlowKind, HostKind, Uplink, flow_flags, port_flags};
+use netd_common::flow::begins;
+use netd_common::maps::{FlowKind, HostKind, Range, Uplink, flow_flags, mapping_flags, port_flags};
+use netd_common::nat::PortRange;
 use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
 use netd_common::stage::{self, Stage};
@@ -12,10 +14,11 @@ use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
 use crate::L3;
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
-use crate::maps::{PORT, UPLINK};
+use crate::maps::{NODE, PORT, UPLINK};
 use crate::skb::Skb;
+use crate::sockets::Owner;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{publish, rewrite, route, sockets, work};
+use crate::{mapping, publish, rewrite, route, sockets, work};
 
 /// A frame from the outside.
 #[inline(always)]
@@ -96,9 +99,21 @@ pub fn new(skb: Skb) -> Verdict {
         Ok(Eth {
             ethertype: ethertype::IPV4,
             ..
-        }) => new_in::<V4>(skb),
-        Ok(_) => new_in::<V6>(skb),
+        }) => new_ip::<V4>(skb),
+        Ok(_) => new_ip::<V6>(skb),
         Err(reason) => Verdict::of(Err(reason)),
+    }
+}
+
+/// A published port, a mapping, or neither. The functions stand side by side, not one in the other: stack.
+#[inline(always)]
+fn new_ip<A: Net>(skb: Skb) -> Verdict {
+    match new_in::<A>(skb) {
+        Verdict::OPEN => match mapped::<A>(skb) {
+            Verdict::OPEN => Verdict::of(for_nobody::<A>(skb)),
+            decided => decided,
+        },
+        decided => decided,
     }
 }
 
@@ -118,15 +133,67 @@ fn new_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     if let Some(hop) = publish::from_outside(skb, p, uplink)? {
         return route::to_endpoint(skb, p, hop);
     }
-    if p.ip.dst == A::outside(uplink) {
+    Ok(Verdict::OPEN)
+}
+
+/// A packet for a mapping that begins a conversation, or may: to the endpoint, if the filter admits it. What
+/// a socket of the node waits for is the node's, also where that socket is younger than the mapping.
+#[inline(never)]
+fn mapped<A: Net>(skb: Skb) -> Verdict {
+    Verdict::of(mapped_inner::<A>(skb))
+}
+
+#[inline(always)]
+fn mapped_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
+    let work = work::get::<A>()?;
+    let p = &work.packet;
+    let Some(called) = mapping::find(p) else {
+        return Ok(Verdict::OPEN);
+    };
+    if called.endpoint == 0 || sockets::owner(skb, p.l4, &p.tuple) != Owner::Nobody {
         return Ok(Verdict::NEXT);
     }
+    let wish = &mut work.wish;
+    wish.kind = FlowKind::Inbound;
+    mapping::lead_in(wish, p, called);
+    wish.options = if called.flags & mapping_flags::STRICT != 0 {
+        port_flags::STRICT
+    } else {
+        0
+    };
+    wish.ports = PortRange::NONE;
+    wish.exit = 0;
+    wish.client = 0;
+    wish.maps = false;
+    let hop = flows::begin::<A>(skb)?;
+    route::to_endpoint(skb, p, hop)
+}
+
+/// A packet that is nothing of netd's: the node's. Only where a SYN to a port that masquerade uses finds no
+/// socket, nobody answers: the caller may be about to be called by an endpoint, and a RST would end that
+/// (RFC 5382 REQ-4).
+#[inline(always)]
+fn for_nobody<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
+    let p = &work::get::<A>()?.packet;
     match p.ip.dst.host() {
         Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
-            Err(DropReason::Unpublished)
+            return Err(DropReason::Unpublished);
         }
-        Some(_) | None => Ok(Verdict::NEXT),
+        Some(_) | None => {}
     }
+    if let L4::Tcp(flags) = p.l4 {
+        let silent = NODE.get(0).is_some_and(|n| n.silent(p.tuple.dport.get()));
+        if silent && begins(flags) && p.ip.dst.is_local() && !served(skb, p) {
+            return Err(DropReason::UnsolicitedSyn);
+        }
+    }
+    Ok(Verdict::NEXT)
+}
+
+/// Whether a socket of the node waits for a packet.
+#[inline(never)]
+fn served<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
+    sockets::owner(skb, p.l4, &p.tuple) != Owner::Nobody
 }
 
 /// A packet of a flow netd knows.
@@ -232,7 +299,7 @@ fn new_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
         }
         // The node speaks with the address of a gateway, which the outside cannot answer.
         Some(host) if host.flags & port_flags::MASQUERADE != 0 => {
-            route::begins(p.l4)?;
+            route::begins(p, true)?;
             let outside = A::outside(uplink);
             if outside.is_unspecified() {
                 return Err(DropReason::NoUplinkAddress);
@@ -243,15 +310,21 @@ fn new_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     }
 }
 
-/// A new conversation of the node: if a mapping holds its port towards the same remote socket, or the
-/// port is a published one, the replies would go to an endpoint, so it leaves by another port.
+/// A new conversation of the node. If a flow of an endpoint has its port towards the same remote socket, or
+/// the port is a published one, the replies would go to an endpoint, so it leaves by another port. So it does
+/// where an endpoint's mapping holds the port, unless the answers will be known by a connected socket.
 #[inline(always)]
 fn of_itself<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, DropReason> {
     let reply: Tuple<A> = p.tuple.reverse();
-    if route::begins(p.l4).is_err() {
+    // What has no ports cannot leave by another one.
+    if p.l4 == L4::Other || route::begins(p, true).is_err() {
         return Ok(Verdict::NEXT);
     }
-    if A::flows().get_ptr(&reply).is_none() && !sockets::looks_published(p.l4, &reply) {
+    let clashes = flows::entry(&reply).is_some()
+        || sockets::looks_published(p.l4, &reply)
+        || (mapping::is_of_endpoint(p.tuple.src, p.tuple.sport, p.tuple.proto)
+            && sockets::owner_of(skb, p.l4, &reply) != Owner::Connected);
+    if !clashes {
         return Ok(Verdict::NEXT);
     }
     of_node(skb, p, uplink, p.tuple.src)
@@ -269,11 +342,14 @@ fn of_node<A: Net>(
     wish.kind = FlowKind::Node;
     wish.to = p.tuple;
     wish.to.src = src;
-    wish.ports = flows::outside_ports(p.l4, uplink);
+    wish.ports = flows::outside_ports(p.l4, uplink, Range::default());
     wish.leg = Leg::NODE;
     wish.exit = 0;
     wish.publish = 0;
     wish.client = 0;
+    wish.options = 0;
+    wish.maps = wish.ports != PortRange::NONE;
+    wish.calls = false;
     let hop = flows::begin::<A>(skb)?;
     rewrite::apply(skb, p, &hop.to, 0)?;
     Ok(Verdict::NEXT)

@@ -7,7 +7,7 @@ use core::mem::zeroed;
 use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
 use netd_common::addr::{Mac, V6};
 use netd_common::maps::fragment::{Frag, FragKey};
-use netd_common::maps::{Flow, PublishKey};
+use netd_common::maps::{Flow, Mapping, PublishKey};
 use netd_common::reason::DropReason;
 use netd_common::tuple::Tuple;
 use netd_common::wire::icmp_error::Quote;
@@ -17,6 +17,7 @@ use netd_common::wire::{Fragment, Ip, Packet};
 use crate::L3;
 use crate::family::Net;
 use crate::flows::{Hop, Wish};
+use crate::mapping::Found;
 use crate::skb::Skb;
 use crate::sockets::Key;
 
@@ -35,6 +36,18 @@ pub struct Work<A> {
     pub to: Tuple<A>,
     /// Its reverse, the key of the replies.
     pub key: Tuple<A>,
+    /// The key of the mapping that the caller's socket has, or gets.
+    pub inside: Tuple<A>,
+    /// The key of an outside socket: of that mapping, or of one that is called.
+    pub outside: Tuple<A>,
+    /// The key of the mapping that is called.
+    pub callee: Tuple<A>,
+    /// The row that is written.
+    pub mapping: Mapping<A>,
+    /// How the search for its port ended.
+    pub found: Found,
+    /// Which mappings are held for the flow in the making: `flow_flags`.
+    pub held: u32,
     /// The published port that is looked for.
     pub publish: PublishKey,
     /// The node's socket that is looked for: not on the stack, the search is deep in a call chain.

@@ -8,7 +8,7 @@ use netd_common::maps::{name, size};
 use netd_common::reason::STATS_LEN;
 
 /// Entries of each pinned map as the programs declare them.
-const ENTRIES: [(&str, u32); 20] = [
+const ENTRIES: [(&str, u32); 23] = [
     (name::PORT, size::PORT),
     (name::FDB, size::FDB),
     (name::LEARNED, size::LEARNED),
@@ -19,6 +19,9 @@ const ENTRIES: [(&str, u32); 20] = [
     (name::SEGMENT, size::SEGMENT),
     (name::FLOW4, size::FLOW),
     (name::FLOW6, size::FLOW),
+    (name::MAP4, size::MAPPING),
+    (name::MAP6, size::MAPPING),
+    (name::SENT, size::SENT),
     (name::USAGE, size::USAGE),
     (name::LIMITS, 1),
     (name::PUBLISH, size::PUBLISH),

@@ -20,6 +20,8 @@ mod learning;
 mod limits;
 #[path = "packet/load.rs"]
 mod load;
+#[path = "packet/mapping.rs"]
+mod mapping;
 #[path = "packet/masquerade.rs"]
 mod masquerade;
 #[path = "packet/neighbour.rs"]

@@ -22,6 +22,8 @@ pub enum FlowKind {
     /// An endpoint's traffic to a published port: its destination becomes the server's endpoint, its
     /// source an address of the node.
     Hairpin,
+    /// From outside to an endpoint by a mapping it holds, as the mapping's filter allows.
+    Inbound,
 }
 
 impl FlowKind {
@@ -34,6 +36,7 @@ impl FlowKind {
             Self::Node => 2,
             Self::Forward => 3,
             Self::Hairpin => 4,
+            Self::Inbound => 5,
         }
     }
 
@@ -46,6 +49,7 @@ impl FlowKind {
             2 => Some(Self::Node),
             3 => Some(Self::Forward),
             4 => Some(Self::Hairpin),
+            5 => Some(Self::Inbound),
             _ => None,
         }
     }
@@ -87,6 +91,13 @@ pub mod flow_flags {
     pub const TO_ENDPOINT: u8 = 1;
     /// Packets of this direction go up the node's own stack.
     pub const TO_NODE: u8 = 1 << 1;
+    /// The flow holds the mapping of the socket that began it. Masquerade without this bit shares its
+    /// outside port with flows to other remote sockets.
+    pub const MAPPED: u8 = 1 << 2;
+    /// The flow holds the mapping by which its endpoint was called.
+    pub const CALLED: u8 = 1 << 3;
+    /// Of a network with the strict profile: what is over stays for the transitory time-out.
+    pub const STRICT: u8 = 1 << 4;
 }
 
 /// Value of `FLOW4` and `FLOW6`: one direction of a conversation. Key: the [`Tuple`] the packet has
@@ -129,9 +140,13 @@ pub struct Flow<A> {
     pub publish: u32,
     /// Number of the endpoint that began the flow, where `endpoint` is the one that was called; 0: none.
     pub client: u32,
+    /// TCP: the sequence number that follows the last byte this direction has sent.
+    pub next: u32,
+    /// TCP: the last acknowledgement this direction has sent.
+    pub ack: u32,
 }
 
-pod!(Flow, 16 + 32 + 12 + 12 + 4 + 12, 40 + 32 + 12 + 12 + 4 + 12);
+pod!(Flow, 16 + 32 + 12 + 12 + 4 + 20, 40 + 32 + 12 + 12 + 4 + 20);
 
 /// The endpoint a flow is counted for: the one that began it, or that was called from outside; 0: the node.
 #[inline(always)]
@@ -174,6 +189,10 @@ pub mod ending {
     pub const END: u8 = 0;
     /// Mode: end it if it is over.
     pub const END_IF_OVER: u8 = 1;
+    /// Mode: what is listed are mappings; free them, whatever they hold.
+    pub const FREE: u8 = 2;
+    /// Mode: what is listed are mappings; free them if they are over.
+    pub const FREE_IF_OVER: u8 = 3;
     /// At most so many in one frame.
     pub const MOST: usize = 64;
 }

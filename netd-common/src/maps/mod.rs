@@ -9,6 +9,7 @@ mod event;
 mod flow;
 pub mod fragment;
 mod learn;
+mod mapping;
 mod publish;
 mod socket;
 mod uplink;
@@ -17,6 +18,7 @@ pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Targ
 pub use event::{Closed, Event, EventKind, HEADERS, MAX_SNAPLEN, Outcome, event_flags, watch};
 pub use flow::{Dir, Ending, Flow, FlowKind, Limits, ending, flow_flags, payer};
 pub use learn::{Learned, Meter};
+pub use mapping::{Mapping, SentKey, mapping_flags};
 pub use publish::{FromKey, Publish, PublishKey, Source};
 pub use socket::{Called, CalledKey, Held};
 pub use uplink::{DenyKey, Node, Range, SILENT, Stat, Uplink, node_flags};
@@ -43,6 +45,12 @@ pub mod name {
     pub const FLOW4: &str = "FLOW4";
     /// [`Tuple`](crate::tuple::Tuple) of IPv6 -> [`Flow`](super::Flow).
     pub const FLOW6: &str = "FLOW6";
+    /// [`Tuple`](crate::tuple::Tuple) of IPv4 with one side -> [`Mapping`](super::Mapping).
+    pub const MAP4: &str = "MAP4";
+    /// [`Tuple`](crate::tuple::Tuple) of IPv6 with one side -> [`Mapping`](super::Mapping).
+    pub const MAP6: &str = "MAP6";
+    /// LRU: [`SentKey`](super::SentKey) -> `u32` (unused).
+    pub const SENT: &str = "SENT";
     /// `u32` number of an endpoint -> `u64`: the flows it has.
     pub const USAGE: &str = "USAGE";
     /// One [`Limits`](super::Limits).
@@ -77,8 +85,8 @@ pub mod name {
     pub const TRACE: &str = "TRACE";
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
-        PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, USAGE, LIMITS,
-        PUBLISH, FROM, UPLINK, LOCAL, DENY, NODE, STATS, CALLED,
+        PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, MAP4, MAP6, SENT,
+        USAGE, LIMITS, PUBLISH, FROM, UPLINK, LOCAL, DENY, NODE, STATS, CALLED,
     ];
 }
 
@@ -96,6 +104,10 @@ pub mod size {
     pub const SEGMENT: u32 = 8_192;
     /// Entries of one family; a flow takes two.
     pub const FLOW: u32 = 262_144;
+    /// Rows of one family; a mapping takes two. No flow needs more than one of its own.
+    pub const MAPPING: u32 = FLOW;
+    /// Remote addresses, but the first of each, that sockets with address-dependent filters have sent to.
+    pub const SENT: u32 = 65_536;
     /// Endpoints that have flows.
     pub const USAGE: u32 = PORT;
     /// Published (address, protocol, port).

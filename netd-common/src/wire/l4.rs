@@ -50,6 +50,32 @@ impl L4 {
     }
 }
 
+/// Where a TCP segment stands in its connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Segment {
+    /// Its sequence number.
+    pub seq: u32,
+    /// Its acknowledgement number; means something with the ACK flag.
+    pub ack: u32,
+    /// Sequence numbers it takes up: its payload, SYN and FIN.
+    pub len: u32,
+}
+
+impl Segment {
+    /// Of no TCP.
+    const NONE: Self = Self {
+        seq: 0,
+        ack: 0,
+        len: 0,
+    };
+
+    /// The sequence number behind it.
+    #[inline(always)]
+    pub const fn end(self) -> u32 {
+        self.seq.wrapping_add(self.len)
+    }
+}
+
 /// An IP packet with its flow key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet<A> {
@@ -59,6 +85,8 @@ pub struct Packet<A> {
     pub tuple: Tuple<A>,
     /// What it carries.
     pub l4: L4,
+    /// TCP: its place in the connection; else zero.
+    pub segment: Segment,
 }
 
 impl<A: Family> Packet<A> {
@@ -88,18 +116,33 @@ impl<A: Family> Packet<A> {
             proto: ip.proto,
             pad: [0; 3],
         };
-        Self { ip, tuple, l4 }
+        Self {
+            ip,
+            tuple,
+            l4,
+            segment: Segment::NONE,
+        }
     }
 
     #[inline(always)]
     fn header<W: Window + ?Sized>(w: &W, ip: Ip<A>, cut: bool) -> Result<Self, DropReason> {
         let (at, room) = (usize::from(ip.l4), ip.end as usize - usize::from(ip.l4));
+        let mut segment = Segment::NONE;
         let (l4, sport, dport) = if ip.proto == proto::TCP {
             let h = w.load::<14>(at).ok_or(DropReason::Truncated)?;
             let header_len = usize::from(h[12] >> 4) * 4;
             if header_len < 20 || header_len > room {
                 return Err(DropReason::BadL4);
             }
+            let marks = h[13] & (tcp_flag::SYN | tcp_flag::FIN);
+            segment = Segment {
+                seq: u32::from_be_bytes([h[4], h[5], h[6], h[7]]),
+                ack: u32::from_be_bytes([h[8], h[9], h[10], h[11]]),
+                // The bits are the two lowest: one each.
+                len: room.saturating_sub(header_len) as u32
+                    + (marks & 1) as u32
+                    + (marks >> 1) as u32,
+            };
             (L4::Tcp(h[13]), Be16([h[0], h[1]]), Be16([h[2], h[3]]))
         } else if ip.proto == proto::UDP {
             let h = w.load::<8>(at).ok_or(DropReason::Truncated)?;
@@ -125,7 +168,10 @@ impl<A: Family> Packet<A> {
         } else {
             (L4::Other, Be16([0; 2]), Be16([0; 2]))
         };
-        Ok(Self::of(ip, l4, sport, dport))
+        Ok(Self {
+            segment,
+            ..Self::of(ip, l4, sport, dport)
+        })
     }
 }
 
@@ -170,6 +216,31 @@ mod tests {
         );
         assert_eq!((p.tuple.src, p.tuple.dst), ([10, 0, 0, 1], [10, 0, 0, 2]));
         assert_eq!(p.l4.checksum(), Some(16));
+    }
+
+    #[test]
+    fn a_segments_place_in_its_connection_is_read() {
+        for (flags, payload, len) in [
+            (tcp_flag::SYN, 0, 1),
+            (tcp_flag::ACK, 0, 0),
+            (tcp_flag::ACK, 7, 7),
+            (tcp_flag::FIN | tcp_flag::ACK, 7, 8),
+            (tcp_flag::SYN | tcp_flag::FIN, 0, 2),
+            (tcp_flag::RST, 0, 0),
+        ] {
+            let mut h = tcp(6, flags, 24 + payload);
+            h[4..8].copy_from_slice(&0xffff_ffff_u32.to_be_bytes());
+            h[8..12].copy_from_slice(&0x0102_0304_u32.to_be_bytes());
+            let s = parse(&packet(6, &h)).unwrap().segment;
+            assert_eq!((s.seq, s.ack, s.len), (u32::MAX, 0x0102_0304, len));
+            assert_eq!(s.end(), len.wrapping_sub(1), "numbers wrap");
+        }
+        let mut udp = vec![0xff; 8];
+        udp[4..6].copy_from_slice(&8_u16.to_be_bytes());
+        assert_eq!(
+            parse(&packet(17, &udp)).unwrap().segment,
+            Segment::default()
+        );
     }
 
     #[test]

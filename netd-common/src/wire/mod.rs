@@ -14,7 +14,7 @@ pub mod options;
 pub use eth::{ETH_LEN, Eth, ethertype};
 pub use fragment::Fragment;
 pub use ip::{Family, Ip, V4_LEN, V6_LEN, v4_forward, v6_forward};
-pub use l4::{L4, Packet, tcp_flag};
+pub use l4::{L4, Packet, Segment, tcp_flag};
 
 /// Somewhere to read a packet's bytes from: a slice on the host, an skb or an XDP frame in the
 /// kernel. Offset 0 is the first byte of the Ethernet header.

@@ -66,7 +66,9 @@ const fn text(reason: DropReason) -> &'static str {
         DropReason::TcpNoFlow => {
             "TCP in the middle of a connection netd does not know: it expired, or was flushed"
         }
-        DropReason::NatProtocol => "masquerade translates TCP, UDP and echo only",
+        DropReason::NatProtocol => {
+            "a protocol whose checksum covers the addresses, or that cannot be masqueraded"
+        }
         DropReason::NatIcmp => "an ICMP message masquerade cannot translate",
         DropReason::NatFragment => {
             "a fragment whose conversation has ended, or that cannot be translated"
@@ -118,6 +120,15 @@ const fn text(reason: DropReason) -> &'static str {
         }
         DropReason::SpoofedIcmp => {
             "an endpoint sent an ICMP error about a packet that was not for it: it tries to break others"
+        }
+        DropReason::Filtered => {
+            "from outside to a port an endpoint talks from, but its filter does not let this source in"
+        }
+        DropReason::NatAmbiguous => {
+            "a protocol without ports that another endpoint already speaks with this remote address"
+        }
+        DropReason::UnsolicitedSyn => {
+            "a connection from outside to a port of masquerade that nobody has now: a scan, or too late"
         }
         DropReason::Storm => {
             "more floods than the network's --storm allows: a loop, a scan, or very loud multicast"

@@ -70,6 +70,7 @@ impl Core {
             FlowKind::Node => "node",
             FlowKind::Forward => "forward",
             FlowKind::Hairpin => "hairpin",
+            FlowKind::Inbound => "inbound",
         };
         FlowLine {
             kind: kind.to_owned(),

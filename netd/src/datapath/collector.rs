@@ -1,4 +1,4 @@
-//! Collecting flows that are over, on a thread of its own: a full table takes tens of milliseconds to
+//! Collecting flows and mappings that are over, on a thread of its own: a full table takes tens of milliseconds to
 //! read, and nobody who asks the daemon for something shall wait for that.
 
 use std::collections::HashMap;
@@ -8,6 +8,7 @@ use netd_common::flow::{Timeouts, recount};
 
 use super::error::Result;
 use super::flows::{self, Ender, FlowTable, Walk};
+use super::mappings::{self, MappingTable, Suspects};
 use super::table::Table;
 
 /// Entries without their other half are looked for in one walk of so many.
@@ -17,6 +18,10 @@ const HALVES: u32 = 16;
 pub struct Collector {
     pub(super) flows4: FlowTable<V4>,
     pub(super) flows6: FlowTable<V6>,
+    pub(super) mappings4: MappingTable<V4>,
+    pub(super) mappings6: MappingTable<V6>,
+    /// Mappings that count flows that are gone, by family.
+    pub(super) suspects: (Suspects<V4>, Suspects<V6>),
     pub(super) usage: Table<u32, u64>,
     pub(super) ender: Ender,
     pub(super) timeouts: Timeouts,
@@ -43,6 +48,21 @@ impl Collector {
         let before: HashMap<u32, u64> = self.usage.all()?.into_iter().collect();
         let four = flows::collect(&self.flows4, &self.ender, &self.timeouts, halves)?;
         let six = flows::collect(&self.flows6, &self.ender, &self.timeouts, halves)?;
+        let (ender, suspects) = (&self.ender, &mut self.suspects);
+        mappings::collect(
+            &self.mappings4,
+            &self.flows4,
+            ender,
+            halves,
+            &mut suspects.0,
+        )?;
+        mappings::collect(
+            &self.mappings6,
+            &self.flows6,
+            ender,
+            halves,
+            &mut suspects.1,
+        )?;
         let ended = four.ended + six.ended;
         let percent = |walk: &Walk, room: u32| {
             let percent = u64::from(walk.entries) * 100 / u64::from(room.max(1));

@@ -65,7 +65,7 @@ fn record<A: Addr>(
     }
 }
 
-const fn is_original<A: Addr>(flow: &Flow<A>) -> bool {
+pub(super) const fn is_original<A: Addr>(flow: &Flow<A>) -> bool {
     flow.dir == Dir::Original.code()
 }
 
@@ -145,8 +145,8 @@ impl Ender {
         fd.try_clone().map_err(|e| Error::Load(e.to_string()))
     }
 
-    /// Ends flows; says how many.
-    fn end<A: Addr>(&self, flows: &[Ending<A>], mode: u8) -> Result<u32> {
+    /// Ends flows, or frees mappings, as the mode says; how many.
+    pub(super) fn end<A: Addr>(&self, flows: &[Ending<A>], mode: u8) -> Result<u32> {
         let mut ended = 0;
         if flows.is_empty() {
             return Ok(0);

@@ -11,8 +11,9 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bytemuck::Pod;
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Limits, Meter,
-    Node, Port, Publish, PublishKey, SegmentKey, Stat, Target, Uplink, name, size, watch,
+    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Limits,
+    Mapping, Meter, Node, Port, Publish, PublishKey, SegmentKey, SentKey, Stat, Target, Uplink,
+    name, size, watch,
 };
 use netd_common::stage::Stage;
 use netd_common::tuple::Tuple;
@@ -99,7 +100,7 @@ const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) 
 }
 
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 20] = [
+pub const LAYOUTS: [(&str, u32, u32); 23] = [
     layout::<u32, Port>(name::PORT),
     layout::<FdbKey, FdbEntry>(name::FDB),
     layout::<FdbKey, Learned>(name::LEARNED),
@@ -110,6 +111,9 @@ pub const LAYOUTS: [(&str, u32, u32); 20] = [
     layout::<SegmentKey, Target>(name::SEGMENT),
     layout::<Tuple<V4>, Flow<V4>>(name::FLOW4),
     layout::<Tuple<V6>, Flow<V6>>(name::FLOW6),
+    layout::<Tuple<V4>, Mapping<V4>>(name::MAP4),
+    layout::<Tuple<V6>, Mapping<V6>>(name::MAP6),
+    layout::<SentKey, u32>(name::SENT),
     layout::<u32, u64>(name::USAGE),
     layout::<u32, Limits>(name::LIMITS),
     layout::<PublishKey, Publish>(name::PUBLISH),
@@ -170,7 +174,8 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
     globals.set(&mut loader);
     for ((name, key, value), path) in LAYOUTS.iter().zip(&paths) {
         let entries = pinned(path, *key, *value)?;
-        if name.starts_with("FLOW") {
+        // A flow needs no more than one mapping, and a mapping has two rows as well.
+        if name.starts_with("FLOW") || name.starts_with("MAP") {
             loader.map_max_entries(name, entries.unwrap_or(options.flow_entries));
         }
         loader.map_pin_path(name, path.as_path());

@@ -15,6 +15,7 @@
 //! | `flows`, `collector` | the flow table: list, end, collect |
 //! | `watch` | programs that tell, hooked while somebody watches |
 //! | `trace`, `copy` | a frame run through the programs, over copies of the maps |
+//! | `mappings` | the table of mappings: list, collect |
 //! | `log` | log lines of the programs |
 //! | [`probe`] | what the kernel can, by trying |
 //! | `sys` | bpf(2) where aya has no call |
@@ -32,6 +33,7 @@ mod inject;
 mod learned;
 mod load;
 mod log;
+mod mappings;
 pub mod probe;
 mod rows;
 mod stages;
@@ -46,7 +48,7 @@ pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
 pub use trace::{At, Copies, RawRows, Seen, Tracer};
-pub use types::{AttachMode, FlowRecord, LearnedRecord, Options, XdpMode};
+pub use types::{AttachMode, Filter, FlowRecord, LearnedRecord, MappingRecord, Options, XdpMode};
 pub use watch::Events;
 
 use std::fs;
@@ -69,6 +71,7 @@ pub const FILTER_PRIORITY: u16 = hooks::PRIORITY;
 use self::flows::{Ender, FlowTable};
 use self::held::Held;
 use self::load::Pins;
+use self::mappings::{MappingTable, Suspects};
 use self::stages::Stages;
 use self::table::{Raw, Table};
 use self::watch::Watching;
@@ -100,6 +103,8 @@ pub struct Datapath {
     segments: Table<SegmentKey, Target>,
     flows4: FlowTable<V4>,
     flows6: FlowTable<V6>,
+    mappings4: MappingTable<V4>,
+    mappings6: MappingTable<V6>,
     publishes: Table<PublishKey, Publish>,
     from: LpmTrie<MapData, Raw<Source>, u32>,
     held: Held,
@@ -170,6 +175,8 @@ impl Datapath {
             segments: Table::take(e, name::SEGMENT)?,
             flows4,
             flows6: Table::take(e, name::FLOW6)?,
+            mappings4: Table::take(e, name::MAP4)?,
+            mappings6: Table::take(e, name::MAP6)?,
             from: e
                 .take_map(name::FROM)
                 .ok_or_else(|| missing(name::FROM))?
@@ -347,6 +354,13 @@ impl Datapath {
         Ok(all)
     }
 
+    /// All mappings of both families.
+    pub fn mappings(&self) -> Result<Vec<MappingRecord>> {
+        let mut all = mappings::list(&self.mappings4)?;
+        all.extend(mappings::list(&self.mappings6)?);
+        Ok(all)
+    }
+
     /// How many flows of both families there are.
     pub fn flows_count(&self) -> Result<u32> {
         Ok(flows::count(&self.flows4)? + flows::count(&self.flows6)?)
@@ -364,6 +378,9 @@ impl Datapath {
         Ok(Collector {
             flows4: self.flows4.share()?,
             flows6: self.flows6.share()?,
+            mappings4: self.mappings4.share()?,
+            mappings6: self.mappings6.share()?,
+            suspects: (Suspects::new(), Suspects::new()),
             usage: self.usage.share()?,
             ender: self.ender.share(),
             timeouts: self.limits.timeouts,

@@ -102,6 +102,53 @@ pub struct FlowRecord {
     pub expires_ns: u64,
 }
 
+/// Whom a mapping lets in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Filter {
+    /// Everybody.
+    Any,
+    /// Addresses its socket has sent to.
+    Address,
+    /// Sockets its socket has sent to.
+    AddressAndPort,
+}
+
+impl Filter {
+    /// The name users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "endpoint-independent",
+            Self::Address => "address-dependent",
+            Self::AddressAndPort => "address-and-port-dependent",
+        }
+    }
+}
+
+/// A mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingRecord {
+    /// IP protocol number.
+    pub proto: u8,
+    /// Number of the endpoint; 0: the node.
+    pub endpoint: u32,
+    /// Number of the network; 0: the node.
+    pub network: u32,
+    /// The inside socket.
+    pub inside: (IpAddr, u16),
+    /// The outside socket.
+    pub outside: (IpAddr, u16),
+    /// Of the strict profile.
+    pub strict: bool,
+    /// Whom it lets in.
+    pub filter: Filter,
+    /// Flows that hold it.
+    pub flows: u32,
+    /// Nanoseconds since it was made.
+    pub age_ns: u64,
+    /// In quarantine: nanoseconds until the port is free.
+    pub free_in_ns: Option<u64>,
+}
+
 /// A learned MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnedRecord {

@@ -273,6 +273,7 @@ const fn kind_name(code: u32) -> &'static str {
         Some(FlowKind::Node) => "node",
         Some(FlowKind::Forward) => "forward",
         Some(FlowKind::Hairpin) => "hairpin",
+        Some(FlowKind::Inbound) => "inbound",
         None => "unknown",
     }
 }

@@ -13,6 +13,7 @@
 //! | `tap` | what a device's other end receives: the copies of a flood |
 //! | `socket` | sockets of the node |
 //! | `table`, `limits` | the flow table's raw entries, the counters beside it |
+//! | `mappings` | the table of mappings |
 //! | `learned` | raw entries of learned MACs and of what was flooded |
 //! | `code` | a loaded program's instructions |
 //! | `drops` | the macro that declares a case which ends in a drop |
@@ -38,6 +39,7 @@ mod frame;
 mod hosts;
 mod learned;
 mod limits;
+mod mappings;
 pub mod neighbour;
 mod pieces;
 mod pool;

@@ -42,7 +42,7 @@ drop_cases! { DROPS:
 
 /// The node's port that is published in these tests, and the caller's.
 const PORT: u16 = 8080;
-const SPORT: u16 = 40_000;
+const SPORT: u16 = 20_500;
 
 /// The gateway of an endpoint.
 fn gateway(of: &Host) -> Host {

@@ -315,10 +315,10 @@ fn errors_between_endpoints_that_meet_at_a_published_port_come_from_it() {
         for (caller, gateway) in [(A, GATEWAY), (C, GATEWAY2)] {
             for node in [NODE, GATEWAY, GATEWAY2] {
                 println!("{:?} by {:?}", caller.v4, node.v4);
-                let call = Packet::udp(&caller, 40_000, &node, 8080, family).to_mac(gateway.mac);
+                let call = Packet::udp(&caller, 20_400, &node, 8080, family).to_mac(gateway.mac);
                 let inside = call
                     .clone()
-                    .from(&NODE, 40_000)
+                    .from(&NODE, 20_400)
                     .to(&B, 80)
                     .delivered(&GATEWAY, &B);
                 w.ep_out(&caller, &call).redirected().is(&inside);

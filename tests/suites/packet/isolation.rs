@@ -84,16 +84,16 @@ fn a_servers_answers_open_no_way_to_the_caller() {
     World::both(|w, family| {
         // C called A: A's answers reach C from the socket C called, and nothing else of A does.
         w.publish(None, family, 17, 8080, &A, 80);
-        let call = Packet::udp(&C, 40_000, &NODE, 8080, family).to_mac(GATEWAY2.mac);
-        let inside = call.clone().from(&NODE, 40_000).to(&A, 80);
+        let call = Packet::udp(&C, 20_500, &NODE, 8080, family).to_mac(GATEWAY2.mac);
+        let inside = call.clone().from(&NODE, 20_500).to(&A, 80);
         let inside = inside.delivered(&GATEWAY, &A);
         w.ep_out(&C, &call).redirected().is(&inside);
         let direct = Packet::udp(&A, 80, &C, 40_000, family).to_gateway();
         w.ep_out(&A, &direct).dropped(DropReason::Isolated);
-        // Another port of the server, or another server, is the node's to answer.
+        // Another port of the server, or another server, does not get through the caller's filter.
         for (host, port) in [(A, 81), (B, 80)] {
-            let stray = Packet::udp(&host, port, &NODE, 40_000, family).to_gateway();
-            w.ep_out(&host, &stray).redirected().unchanged();
+            let stray = Packet::udp(&host, port, &NODE, 20_500, family).to_gateway();
+            w.ep_out(&host, &stray).dropped(DropReason::Filtered);
         }
     });
 }

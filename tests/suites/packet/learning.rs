@@ -446,8 +446,8 @@ fn guests_call_published_ports_and_get_the_answers() {
     World::both(|w, family| {
         may_have(w, &A, 1);
         w.publish(None, family, 6, 8080, &B, 80);
-        let call = Packet::tcp(&GUEST, 40_000, &NODE, 8080, Flags::SYN, family).to_gateway();
-        let inside = call.clone().from(&NODE, 40_000).to(&B, 80);
+        let call = Packet::tcp(&GUEST, 20_500, &NODE, 8080, Flags::SYN, family).to_gateway();
+        let inside = call.clone().from(&NODE, 20_500).to(&B, 80);
         let inside = inside.delivered(&GATEWAY, &B);
         w.ep_out(&A, &call).redirected().is(&inside);
         let answer = inside.answer();
@@ -456,7 +456,7 @@ fn guests_call_published_ports_and_get_the_answers() {
             sport: call.dport,
             ..answer.clone()
         };
-        let back = back.to(&GUEST, 40_000).delivered(&GATEWAY, &GUEST);
+        let back = back.to(&GUEST, 20_500).delivered(&GATEWAY, &GUEST);
         w.ep_out(&B, &answer).redirected().is(&back);
     });
 }

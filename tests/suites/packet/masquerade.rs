@@ -7,8 +7,8 @@ use netd_common::maps::{FlowKind, port_flags};
 use netd_common::reason::DropReason;
 use netd_tests::drop_cases;
 use netd_tests::packet::{
-    A, B, Flags, GATEWAY, Kind, L4, NODE, OUTSIDE, OUTSIDE_TWO, PORT_MAX, PORT_MIN, Packet, World,
-    tcp_socket,
+    A, B, Flags, GATEWAY, Kind, L4, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, PORT_MAX, PORT_MIN,
+    Packet, World, tcp_socket,
 };
 
 drop_cases! { DROPS:
@@ -28,8 +28,8 @@ drop_cases! { DROPS:
         w.ep_out(&A, &Packet::new(&A, 0, &OUTSIDE, 0, L4::Icmp(3, 3), family).to_gateway())
     }
 
-    fn protocols_without_ports_are_refused(w, family) => NatProtocol {
-        w.ep_out(&A, &Packet::new(&A, 0, &OUTSIDE, 0, L4::Other(47), family).to_gateway())
+    fn protocols_whose_checksum_covers_the_addresses_are_refused(w, family) => NatProtocol {
+        w.ep_out(&A, &Packet::new(&A, 0, &OUTSIDE, 0, L4::Other(136), family).to_gateway())
     }
 
     fn an_uplink_without_an_address_refuses_new_flows(w, family) => NoUplinkAddress {
@@ -145,9 +145,9 @@ fn two_flows_never_share_an_outside_port_towards_one_remote_socket() {
                 }
                 out.redirected().is(&wanted);
             }
-            // Towards another remote socket the port is free.
+            // Towards another remote socket it is the same port again.
             let elsewhere = Packet::first(kind, &B, 20_100, &OUTSIDE_TWO, 80, family).to_gateway();
-            assert_eq!(begin(w, &elsewhere), 20_100);
+            assert_eq!(begin(w, &elsewhere), other);
             w.datapath().flows_remove(&|_| true).unwrap();
         }
     });
@@ -211,9 +211,9 @@ fn ports_of_the_nodes_connections_are_not_taken_towards_their_remote_sockets() {
         let datagram = Packet::udp(&A, 20_200, &OUTSIDE, 80, family).to_gateway();
         assert_ne!(begin(w, &datagram), 20_200);
         // Another remote socket is another conversation.
-        let syn = Packet::tcp(&A, 20_100, &OUTSIDE_TWO, 80, Flags::SYN, family).to_gateway();
+        let syn = Packet::tcp(&B, 20_100, &OUTSIDE_TWO, 80, Flags::SYN, family).to_gateway();
         assert_eq!(begin(w, &syn), 20_100);
-        let datagram = Packet::udp(&A, 20_200, &OUTSIDE_TWO, 80, family).to_gateway();
+        let datagram = Packet::udp(&B, 20_200, &OUTSIDE_TWO, 80, family).to_gateway();
         assert_eq!(begin(w, &datagram), 20_200);
     });
 }
@@ -253,9 +253,12 @@ fn an_outside_packet_that_answers_nothing_passes_to_the_node() {
     World::both(|w, family| {
         let first = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
         begin(w, &first);
-        let stranger = Packet::udp(&OUTSIDE_TWO, 80, &NODE, 20_100, family);
-        w.up_in(&stranger).passed().unchanged();
-        let other_port = Packet::udp(&OUTSIDE, 81, &NODE, 20_100, family);
-        w.up_in(&other_port).passed().unchanged();
+        for packet in [
+            Packet::udp(&OUTSIDE, 80, &NODE, 20_101, family),
+            Packet::udp(&OUTSIDE, 80, &NODE_TWO, 20_100, family),
+            Packet::tcp(&OUTSIDE, 80, &NODE, 20_100, Flags::SYN, family),
+        ] {
+            w.up_in(&packet).passed().unchanged();
+        }
     });
 }

@@ -28,6 +28,7 @@ fn cases() -> impl Iterator<Item = &'static DropCase> {
         super::icmp::DROPS,
         super::learning::DROPS,
         super::limits::DROPS,
+        super::mapping::DROPS,
         super::masquerade::DROPS,
         super::published::DROPS,
         super::route::DROPS,

@@ -1,12 +1,14 @@
 //! What leaves the node by its uplink, and what comes to an endpoint's device the slow way.
 
+use std::net::UdpSocket;
+
 use netd_common::maps::FlowKind;
 use netd_common::reason::Hook;
 use netd_tests::drop_cases;
 use netd_tests::packet::neighbour::arp_request;
 use netd_tests::packet::{
     A, B, Flags, GATEWAY, Kind, L4, Meta, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, Packet,
-    SENT_BY_NETD, World,
+    SENT_BY_NETD, World, tcp_socket,
 };
 
 /// As netd's programs mark what they send.
@@ -164,13 +166,43 @@ fn a_flow_of_the_node_that_clashes_with_a_mapping_gets_another_port() {
 }
 
 #[test]
-fn a_flow_of_the_node_to_another_remote_socket_does_not_clash() {
+fn the_node_leaves_by_another_port_where_a_mapping_holds_its_own() {
     World::both(|w, family| {
         for kind in Kind::ALL {
+            println!("{kind:?}");
             let endpoints = Packet::first(kind, &A, 20_100, &OUTSIDE, 80, family).to_gateway();
             w.ep_out(&A, &endpoints).redirected();
             let own = Packet::first(kind, &NODE, 20_100, &OUTSIDE_TWO, 80, family);
+            let out = w.up_out(&own);
+            let port = out.sport();
+            assert_ne!(port, 20_100);
+            out.passed().is(&own.clone().from_uplink(port));
+            // That one is held against mappings.
+            let wanted = Packet::first(kind, &B, port, &OUTSIDE, 80, family).to_gateway();
+            assert_ne!(w.ep_out(&B, &wanted).sport(), port);
+            w.datapath().flows_remove(&|_| true).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_nodes_connected_sockets_keep_a_port_that_a_mapping_holds() {
+    World::both(|w, family| {
+        for proto in [6, 17] {
+            let kind = if proto == 6 { Kind::Tcp } else { Kind::Udp };
+            let endpoints = Packet::first(kind, &A, 20_100, &OUTSIDE, 80, family).to_gateway();
+            w.ep_out(&A, &endpoints).redirected();
+        }
+        let udp = UdpSocket::bind((NODE.ip(family), 20_100)).unwrap();
+        udp.connect((OUTSIDE_TWO.ip(family), 80)).unwrap();
+        let _tcp = tcp_socket((NODE.ip(family), 20_100), (OUTSIDE_TWO.ip(family), 80));
+        for kind in [Kind::Tcp, Kind::Udp] {
+            let own = Packet::first(kind, &NODE, 20_100, &OUTSIDE_TWO, 80, family);
             w.up_out(&own).passed().unchanged();
+            w.up_in(&own.answer()).passed().unchanged();
+            // Towards that remote socket the endpoint leaves by another port.
+            let clash = Packet::first(kind, &A, 20_100, &OUTSIDE_TWO, 80, family).to_gateway();
+            assert_ne!(w.ep_out(&A, &clash).sport(), 20_100);
         }
     });
 }

@@ -68,7 +68,7 @@ fn every_way(family: Family) -> Vec<(Hook, &'static Host, Packet)> {
         (
             Hook::EpOut,
             &A,
-            Packet::udp(&A, 40_000, &NODE, 8080, family).to_gateway(),
+            Packet::udp(&A, 20_400, &NODE, 8080, family).to_gateway(),
         ),
         (Hook::EpOut, &B, tcp(&B, &GATEWAY)),
         (Hook::EpOut, &A, tcp(&A, &B).to_mac([0xff; 6])),

@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 use netd_common::addr::V4;
 use netd_common::checksum::{self, Delta};
 use netd_common::flow::{self, State, Timeouts, life, note, seen, tcp_state};
-use netd_common::maps::Flow;
+use netd_common::maps::{Flow, flow_flags};
 use netd_common::nat::{PortRange, TRIES, candidate};
 use netd_common::storm;
 
@@ -97,13 +97,15 @@ fn lives(n: &mut Numbers) -> Result<(), String> {
         half.last_seen = n.u64() >> 1;
         half.created = n.u64() >> 1;
         half.packets = n.u64();
+        half.flags = n.u16() as u8;
         half.seen = (n.u16() & 15) as u8;
     }
     let now = n.u64() >> 1;
     let [original, reply] = halves;
     let t = Timeouts::DEFAULT;
     let l = life(&original, &reply, now, &t);
-    let most = t.of(original.to.proto, l.state);
+    let strict = original.flags & flow_flags::STRICT != 0;
+    let most = t.of(original.to.proto, l.state, strict);
     let idle = now.saturating_sub(original.last_seen.max(reply.last_seen));
     if l.idle != idle || l.left != most.saturating_sub(idle) {
         return Err(format!("{l:?}, idle {idle} of {most}"));
