@@ -134,6 +134,7 @@ impl Datapath {
         };
         let endpoints = EndpointHooks::new(options.attach_mode, mode == AttachMode::Tcx);
         let (mut ebpf, pins) = load::load(options)?;
+        sys::trim();
         let stages = Stages::pin(&mut ebpf, &pins.stages)?;
         let e = &mut ebpf;
         let missing = |name: &str| Error::Load(format!("map {name} is missing"));

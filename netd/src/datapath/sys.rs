@@ -85,6 +85,16 @@ pub fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     }
 }
 
+/// Gives memory that is free back to the system. Loading takes several times the object's size for a moment,
+/// and the allocator keeps it.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a plain call; it touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Opens a pinned object.
 pub fn object(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
