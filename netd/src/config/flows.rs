@@ -38,8 +38,8 @@ impl Flows {
         Ok(self.per_endpoint)
     }
 
-    /// Time-outs. UDP keeps to RFC 4787 REQ-5, which is a MUST; TCP's may be shorter than RFC 5382 REQ-5
-    /// asks for, as many set them.
+    /// Time-outs. UDP keeps to RFC 4787 REQ-5 and echo to RFC 5508 REQ-2, which are MUSTs; TCP's may be
+    /// shorter than RFC 5382 REQ-5 asks for, as many set them.
     pub fn timeouts(&self) -> Result<Timeouts, ConfigError> {
         let usual = Timeouts::DEFAULT;
         let ns = |what, seconds: Option<u64>, usual: u64, least: u64| match seconds {
@@ -62,7 +62,7 @@ impl Flows {
             tcp_closing: ns("flows.tcp_closing", self.tcp_closing, usual.tcp_closing, 5)?,
             tcp_closed: ns("flows.tcp_closed", self.tcp_closed, usual.tcp_closed, 1)?,
             udp: ns("flows.udp", self.udp, usual.udp, 120)?,
-            echo: ns("flows.echo", self.echo, usual.echo, 10)?,
+            echo: ns("flows.echo", self.echo, usual.echo, 60)?,
         })
     }
 }
@@ -100,7 +100,7 @@ mod tests {
     fn each_value_has_its_place() {
         let f = read(
             "entries = 2048\nper_endpoint = 100\ntcp_transitory = 11\ntcp_established = 61\n\
-             tcp_closing = 12\ntcp_closed = 1\nudp = 120\necho = 10\n",
+             tcp_closing = 12\ntcp_closed = 1\nudp = 120\necho = 61\n",
         );
         assert_eq!(
             (f.entries().unwrap(), f.per_endpoint().unwrap()),
@@ -112,7 +112,7 @@ mod tests {
             tcp_closing: 12 * SECOND,
             tcp_closed: SECOND,
             udp: 120 * SECOND,
-            echo: 10 * SECOND,
+            echo: 61 * SECOND,
         };
         assert_eq!(f.timeouts().unwrap(), wanted);
     }
@@ -137,7 +137,7 @@ mod tests {
             ("tcp_closed = 0", ["flows.tcp_closed", "of seconds from 1 "]),
             ("udp = 119", ["flows.udp", "of seconds from 120 to 604800"]),
             ("udp = 604801", ["flows.udp", "\"604801\""]),
-            ("echo = 9", ["flows.echo", "from 10"]),
+            ("echo = 59", ["flows.echo", "of seconds from 60 to 604800"]),
         ] {
             let e = error(text);
             assert!(
