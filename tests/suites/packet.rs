@@ -1,5 +1,7 @@
 //! Packets through the loaded ELF: verdict, bytes out and counters of every program.
 
+#[path = "packet/connection.rs"]
+mod connection;
 #[path = "packet/fragments.rs"]
 mod fragments;
 #[path = "packet/guard.rs"]
@@ -28,6 +30,8 @@ mod masquerade;
 mod neighbour;
 #[path = "packet/published.rs"]
 mod published;
+#[path = "packet/quoted.rs"]
+mod quoted;
 #[path = "packet/reasons.rs"]
 mod reasons;
 #[path = "packet/route.rs"]
@@ -40,6 +44,8 @@ mod state;
 mod storm;
 #[path = "packet/switch.rs"]
 mod switch;
+#[path = "packet/timeouts.rs"]
+mod timeouts;
 #[path = "packet/trace.rs"]
 mod trace;
 #[path = "packet/watch.rs"]

@@ -98,6 +98,8 @@ pub struct Packet {
     pub padding: usize,
     /// Bytes 4 to 7 of an ICMP message that is no echo.
     pub rest: [u8; 4],
+    /// TCP: sequence number, and what is acknowledged where the segment does.
+    pub numbers: (u32, u32),
 }
 
 impl Packet {
@@ -118,6 +120,7 @@ impl Packet {
             fragment: (0, false),
             padding: 0,
             rest: [0; 4],
+            numbers: (1_000, 0),
         }
     }
 
@@ -244,6 +247,14 @@ impl Packet {
         self
     }
 
+    /// With this sequence number and this acknowledgement, and no payload.
+    #[must_use]
+    pub fn numbers(mut self, seq: u32, ack: u32) -> Self {
+        self.numbers = (seq, ack);
+        self.payload.clear();
+        self
+    }
+
     /// With this time to live.
     #[must_use]
     pub fn ttl(mut self, ttl: u8) -> Self {
@@ -298,11 +309,12 @@ impl Packet {
 
     fn tcp_header(&self, flags: Flags) -> Vec<u8> {
         let has = |bit: u8| flags.0 & bit != 0;
-        let mut h = TcpHeader::new(self.sport, self.dport, 1_000, 65_000);
+        let mut h = TcpHeader::new(self.sport, self.dport, self.numbers.0, 65_000);
         h.fin = has(0x01);
         h.syn = has(0x02);
         h.rst = has(0x04);
         h.ack = has(0x10);
+        h.acknowledgment_number = self.numbers.1;
         h.checksum = match (self.src, self.dst) {
             (IpAddr::V4(s), IpAddr::V4(d)) => {
                 h.calc_checksum_ipv4_raw(s.octets(), d.octets(), &self.payload)

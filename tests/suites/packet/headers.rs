@@ -156,3 +156,29 @@ fn a_link_layer_broadcast_to_the_gateways_address_is_flooded_not_routed() {
         assert!(w.datapath().flows().unwrap().is_empty());
     });
 }
+
+#[test]
+fn addresses_and_ports_in_a_payload_stay_as_they_are() {
+    World::both(|w, family| {
+        let inside = A.ip(family);
+        for (proto, port, text) in [
+            (
+                17,
+                5060,
+                format!("INVITE sip:b@example\r\nContact: <sip:a@{inside}:20100>\r\n"),
+            ),
+            (17, 69, format!("\0\x01{inside}\0octet\0")),
+            (6, 21, "PORT 10,1,0,10,78,132\r\n".to_owned()),
+        ] {
+            let kind = if proto == 6 { Kind::Tcp } else { Kind::Udp };
+            let mut first = Packet::first(kind, &A, 20_100, &OUTSIDE, port, family).to_gateway();
+            first.payload = text.into_bytes();
+            let out = w.ep_out(&A, &first);
+            out.redirected()
+                .is(&first.clone().hop().from_uplink(20_100));
+            let answer = first.from_uplink(20_100).answer();
+            let wanted = answer.clone().to(&A, 20_100).delivered(&GATEWAY, &A);
+            w.up_in(&answer).redirected().is(&wanted);
+        }
+    });
+}

@@ -138,24 +138,28 @@ fn ports_are_never_shared_while_there_are_some_and_shared_or_refused_after() {
         for who in [A, B] {
             w.port(&who, |p| (p.masq_min, p.masq_max) = (20_100, 20_107));
         }
-        let ports: BTreeSet<u16> = (0..8)
-            .map(|n| call(w, &A, 30_000 + n, &OUTSIDE, family))
-            .collect();
-        assert_eq!(ports, (20_100..=20_107).collect(), "all are used");
-        assert_eq!(rows(w), 16);
-        // Balanced: towards another remote socket a port is used once more, without a mapping.
-        let shared = call(w, &B, 30_000, &OUTSIDE_TWO, family);
-        assert!(ports.contains(&shared));
-        assert_eq!(rows(w), 16);
-        let answer = Packet::udp(&OUTSIDE_TWO, 80, &NODE, shared, family);
-        let wanted = answer.clone().to(&B, 30_000).delivered(&GATEWAY, &B);
-        w.up_in(&answer).redirected().is(&wanted);
-        // Towards the same one there is none.
-        let refused = Packet::udp(&B, 30_000, &OUTSIDE, 80, family).to_gateway();
-        w.ep_out(&B, &refused).dropped(DropReason::NoPortFree);
-        // Existing ones go on.
-        assert_eq!(rows(w), 16);
-        call(w, &A, 30_000, &OUTSIDE, family);
+        for kind in [Kind::Udp, Kind::Tcp] {
+            let ports: BTreeSet<u16> = (0..8)
+                .map(|n| start(w, kind, &A, 30_000 + n, &OUTSIDE, family))
+                .collect();
+            assert_eq!(ports, (20_100..=20_107).collect(), "all are used");
+            assert_eq!(rows(w), 16);
+            // Balanced: towards another remote socket a port is used once more, without a mapping.
+            let shared = start(w, kind, &B, 30_000, &OUTSIDE_TWO, family);
+            assert!(ports.contains(&shared));
+            assert_eq!(rows(w), 16);
+            let there = Packet::first(kind, &NODE, shared, &OUTSIDE_TWO, 80, family);
+            let answer = there.answer();
+            let wanted = answer.clone().to(&B, 30_000).delivered(&GATEWAY, &B);
+            w.up_in(&answer).redirected().is(&wanted);
+            // Towards the same one there is none.
+            let refused = Packet::first(kind, &B, 30_000, &OUTSIDE, 80, family).to_gateway();
+            w.ep_out(&B, &refused).dropped(DropReason::NoPortFree);
+            // Existing ones go on.
+            assert_eq!(rows(w), 16);
+            start(w, kind, &A, 30_000, &OUTSIDE, family);
+            w.forget_mappings(family);
+        }
     });
 }
 
@@ -373,24 +377,26 @@ fn endpoints_call_each_other_by_their_mappings_when_both_have_sent() {
 fn an_open_mapping_is_called_by_endpoints_that_are_seen_with_theirs() {
     World::both(|w, family| {
         options(w, &A, port_flags::FILTER_ANY);
-        call(w, &A, 20_100, &OUTSIDE, family);
-        let b = call(w, &B, 20_100, &OUTSIDE, family);
-        let there = Packet::udp(&B, 20_100, &NODE, 20_100, family).to_gateway();
-        let seen = there
-            .clone()
-            .from(&NODE, b)
-            .to(&A, 20_100)
-            .delivered(&GATEWAY, &A);
-        w.ep_out(&B, &there).redirected().is(&seen);
-        let back = Packet::udp(&A, 20_100, &NODE, b, family).to_gateway();
-        let wanted = back
-            .clone()
-            .from(&NODE, 20_100)
-            .to(&B, 20_100)
-            .delivered(&GATEWAY, &B);
-        w.ep_out(&A, &back).redirected().is(&wanted);
-        w.datapath().flows_remove(&|_| true).unwrap();
-        assert_eq!(rows(w), 0, "both were let go");
+        for kind in [Kind::Tcp, Kind::Udp] {
+            start(w, kind, &A, 20_100, &OUTSIDE, family);
+            let b = start(w, kind, &B, 20_100, &OUTSIDE, family);
+            let there = Packet::first(kind, &B, 20_100, &NODE, 20_100, family).to_gateway();
+            let seen = there
+                .clone()
+                .from(&NODE, b)
+                .to(&A, 20_100)
+                .delivered(&GATEWAY, &A);
+            w.ep_out(&B, &there).redirected().is(&seen);
+            let back = seen.answer().from_mac(A.mac).to_gateway();
+            let wanted = back
+                .clone()
+                .from(&NODE, 20_100)
+                .to(&B, 20_100)
+                .delivered(&GATEWAY, &B);
+            w.ep_out(&A, &back).redirected().is(&wanted);
+            w.datapath().flows_remove(&|_| true).unwrap();
+            assert_eq!(rows(w), 0, "both were let go");
+        }
         // A network without an outside has no business there.
         call(w, &A, 20_100, &OUTSIDE, family);
         options(w, &B, port_flags::INTERNAL);
