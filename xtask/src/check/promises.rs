@@ -1,5 +1,6 @@
 //! `tests/promises.toml`: each promise of the README and the CLI contract, and the tests that prove
-//! it. A promise whose test does not exist or is ignored fails the check.
+//! it. A promise whose test does not exist or is ignored fails the check. So does a row of
+//! `docs/rfc-compliance.md` ([`compliance`]), whose tests are looked for in the same binaries.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -9,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use super::compliance;
 use crate::{
     test::binaries::{self, TestBinary},
     workspace,
@@ -60,15 +62,16 @@ pub struct Known {
 /// Compares the promises with the tests of the built test binaries.
 pub fn check() -> Result<()> {
     let promises = load()?;
-    let packages: BTreeSet<&str> = promises
-        .iter()
-        .flat_map(Promise::tests)
+    let of_rfcs = compliance::tests()?;
+    let tests = promises.iter().flat_map(Promise::tests).chain(&of_rfcs);
+    let packages: BTreeSet<&str> = tests
         .filter_map(|test| test.split_once("::").map(|(package, _)| package))
         .collect();
     let mut known = Known::default();
     for binary in binaries::build(packages)? {
         known.add(&binary)?;
     }
+    compliance::check(&known)?;
     let broken = broken(&promises, &known);
     for line in &broken {
         println!("    {line}");
@@ -120,10 +123,8 @@ fn broken(promises: &[Promise], known: &Known) -> Vec<String> {
             lines.push(format!("{id}: names no test"));
         }
         for test in promise.tests() {
-            if !known.all.contains(test) {
-                lines.push(format!("{id}: there is no test `{test}`"));
-            } else if known.ignored.contains(test) {
-                lines.push(format!("{id}: the test `{test}` is ignored"));
+            if let Some(complaint) = known.complaint(test) {
+                lines.push(format!("{id}: {complaint}"));
             }
         }
     }
@@ -131,6 +132,17 @@ fn broken(promises: &[Promise], known: &Known) -> Vec<String> {
 }
 
 impl Known {
+    /// What is wrong with a test as a proof.
+    pub fn complaint(&self, test: &str) -> Option<String> {
+        if !self.all.contains(test) {
+            Some(format!("there is no test `{test}`"))
+        } else if self.ignored.contains(test) {
+            Some(format!("the test `{test}` is ignored"))
+        } else {
+            None
+        }
+    }
+
     fn add(&mut self, binary: &TestBinary) -> Result<()> {
         self.all.extend(binary.tests(false)?);
         self.ignored.extend(binary.tests(true)?);
