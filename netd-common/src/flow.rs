@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::addr::Addr;
-use crate::maps::{Dir, Flow, flow_flags};
+use crate::maps::{Dir, Flow, FlowKind, Usage, flow_flags};
 use crate::tuple::proto;
 use crate::wire::tcp_flag;
 
@@ -168,6 +168,10 @@ const fn min(a: u64, b: u64) -> u64 {
     if a < b { a } else { b }
 }
 
+const fn max(a: u64, b: u64) -> u64 {
+    if a < b { b } else { a }
+}
+
 /// Whether the two entries are the halves of one flow: both keys lead to each other in the table, so
 /// what is left to tell is that they began together.
 #[inline(always)]
@@ -186,10 +190,48 @@ pub const fn is_left_over<A: Addr>(half: &Flow<A>, now: u64) -> bool {
 /// How many flows an endpoint is counted with, and how many it has: `counted` before and after the table
 /// was read, `found` in it. Counts are kept by the programs alone; should they ever differ from the
 /// table while nothing moves, and differ `again` as they did when it was last read, the table is right.
-pub fn recount(counted: (u64, u64), found: u64, again: Option<(u64, u64)>) -> Option<u64> {
+pub fn recount<T: Copy + PartialEq>(counted: (T, T), found: T, again: Option<(T, T)>) -> Option<T> {
     let (before, after) = counted;
     let still = before == after && again == Some((before, found));
     (still && found != before).then_some(found)
+}
+
+/// Whether an endpoint that is counted with these flows may have one more; `called`: somebody outside begins
+/// it. A quarter of the limit stays for what the endpoint begins itself: else whoever reaches one of its ports
+/// could keep it from calling anybody.
+#[inline(always)]
+pub const fn has_room(used: Usage, limit: u64, called: bool) -> bool {
+    used.flows < limit && (!called || used.called < limit - limit / 4)
+}
+
+/// When a flow last had a packet that keeps it, by both of its entries. Packets of both directions do. Where the
+/// flow came in by a mapping it is those of the inside alone, and among them no mere refusal: whoever is
+/// outside could hold the mapping for ever (RFC 4787 section 4.3, RFC 7857 section 7.1).
+#[inline(always)]
+const fn kept_at<A: Addr>(original: &Flow<A>, reply: &Flow<A>) -> u64 {
+    if original.kind != FlowKind::Inbound.code() {
+        return max(original.last_seen, reply.last_seen);
+    }
+    let answered = if original.to.proto == proto::TCP {
+        reply.seen & seen::SYN != 0
+    } else {
+        reply.packets > 0
+    };
+    if answered {
+        max(original.created, reply.last_seen)
+    } else {
+        original.created
+    }
+}
+
+/// The earliest time at which [`life`] may take a flow for silent, by its original entry alone.
+#[inline(always)]
+pub const fn silent_since<A: Addr>(original: &Flow<A>) -> u64 {
+    if original.kind == FlowKind::Inbound.code() {
+        original.created
+    } else {
+        original.last_seen
+    }
 }
 
 /// What both entries of a flow say together.
@@ -197,7 +239,7 @@ pub fn recount(counted: (u64, u64), found: u64, again: Option<(u64, u64)>) -> Op
 pub struct Life {
     /// Its state.
     pub state: State,
-    /// Nanoseconds since the last packet of either direction.
+    /// Nanoseconds since the last packet that keeps it.
     pub idle: u64,
     /// Nanoseconds until it expires; 0: it has.
     pub left: u64,
@@ -215,8 +257,7 @@ pub fn life<A: Addr>(original: &Flow<A>, reply: &Flow<A>, now: u64, timeouts: &T
         State::Replied
     };
     let strict = original.flags & flow_flags::STRICT != 0;
-    let last = original.last_seen.max(reply.last_seen);
-    let idle = now.saturating_sub(last);
+    let idle = now.saturating_sub(kept_at(original, reply));
     Life {
         state,
         idle,
@@ -400,6 +441,61 @@ mod tests {
         assert_eq!(left(&f), 10 * SECOND);
         f.flags = flow_flags::STRICT;
         assert_eq!(left(&f), 240 * SECOND);
+    }
+
+    #[test]
+    fn what_came_in_by_a_mapping_is_kept_by_the_inside_alone() {
+        let t = Timeouts {
+            udp: 100,
+            tcp_transitory: 200,
+            tcp_established: 400,
+            ..Timeouts::DEFAULT
+        };
+        let came_in = |mut f: Flow<V4>| {
+            (f.kind, f.created) = (FlowKind::Inbound.code(), 1_000);
+            f
+        };
+        let left = |o, r, now| life(&came_in(o), &r, now, &t).left;
+        let idle = |o, r| life(&came_in(o), &r, 1_050, &t).idle;
+        // Nobody inside has answered: it lasts from its beginning on.
+        assert_eq!(
+            left(flow(17, 1_040, 9, 0), flow(17, 1_000, 0, 0), 1_050),
+            50
+        );
+        assert_eq!(idle(flow(17, 1_040, 9, 0), flow(17, 1_020, 1, 0)), 30);
+        // A RST is no answer, a SYN is.
+        let syn = note(0, SYN);
+        assert_eq!(
+            idle(
+                flow(6, 1_040, 9, syn),
+                flow(6, 1_040, 3, note(0, RST | ACK))
+            ),
+            50
+        );
+        let answer = note(0, SYN | ACK);
+        assert_eq!(idle(flow(6, 1_049, 9, syn), flow(6, 1_040, 3, answer)), 10);
+        assert_eq!(silent_since(&came_in(flow(17, 1_040, 9, 0))), 1_000);
+        assert_eq!(silent_since(&flow(17, 1_040, 9, 0)), 1_040);
+    }
+
+    #[test]
+    fn a_quarter_of_the_limit_is_for_what_an_endpoint_begins_itself() {
+        let used = |flows, called| Usage { flows, called };
+        for (limit, outside) in [(1, 1), (3, 3), (4, 3), (8, 6), (100, 75)] {
+            for n in 0..=limit {
+                assert_eq!(
+                    has_room(used(n, n), limit, true),
+                    n < outside,
+                    "{n} of {limit}"
+                );
+                assert_eq!(has_room(used(n, n), limit, false), n < limit);
+            }
+            assert!(
+                !has_room(used(limit, 0), limit, true),
+                "the limit is for all"
+            );
+        }
+        assert!(has_room(used(99, 0), 100, true) && !has_room(used(75, 75), 100, true));
     }
 
     #[test]

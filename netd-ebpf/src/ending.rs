@@ -10,10 +10,10 @@ use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_ktime_get_ns, bpf_loop, bpf_skb_load_bytes,
 };
 use netd_common::addr::{V4, V6};
-use netd_common::flow::{SWEEP_EVERY, is_left_over, is_pair, life};
+use netd_common::flow::{SWEEP_EVERY, is_left_over, is_pair, life, silent_since};
 use netd_common::mapping as mapping_of;
 use netd_common::maps::{
-    Closed, Dir, Ending, Flow, Mapping, ending, flow_flags, mapping_flags, payer,
+    Closed, Dir, Ending, Flow, Mapping, ending, flow_flags, is_called, mapping_flags, payer,
 };
 use netd_common::tuple::Tuple;
 use netd_common::wire::Window;
@@ -47,6 +47,7 @@ fn end<A: Net>(
     let original = entry.dir == Dir::Original.code();
     let endpoint = payer(entry.endpoint, entry.client);
     let held = entry.flags;
+    let called = is_called(entry.kind);
     *other = entry.to.reverse();
     let mut whole = false;
     let mut closing = Closing::NOTHING;
@@ -84,7 +85,7 @@ fn end<A: Net>(
     }
     if original {
         if endpoint != 0 {
-            limits::ended(endpoint);
+            limits::ended(endpoint, called);
         }
         let_go(key, other, held);
     }
@@ -242,7 +243,7 @@ extern "C" fn visit<A: Net>(
         return 1;
     };
     // Young by this entry alone: nothing has to be looked up.
-    if now.saturating_sub(flow.last_seen) < limits.timeouts.shortest(key.proto) {
+    if now.saturating_sub(silent_since(flow)) < limits.timeouts.shortest(key.proto) {
         return 0;
     }
     work.key = *key;

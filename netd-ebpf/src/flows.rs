@@ -9,7 +9,8 @@ use aya_ebpf::helpers::generated::{
 use netd_common::addr::{Be16, Mac};
 use netd_common::flow::{State, begins, note, tcp_state};
 use netd_common::maps::{
-    Dir, Flow, FlowKind, Mapping, Range, Uplink, flow_flags, mapping_flags, payer, port_flags,
+    Dir, Flow, FlowKind, Mapping, Range, Uplink, flow_flags, is_called, mapping_flags, payer,
+    port_flags,
 };
 use netd_common::nat::{PortRange, TRIES, candidate, translates};
 use netd_common::reason::DropReason;
@@ -353,7 +354,8 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
         held,
         ..
     } = work::get::<A>()?;
-    limits::may_begin(payer(wish.leg.endpoint, wish.client))?;
+    let called = is_called(wish.kind.code());
+    limits::may_begin(payer(wish.leg.endpoint, wish.client), called)?;
     // SAFETY: plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
     let outward = wish.outward();
@@ -413,7 +415,8 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
                 u32::from(flow.kind),
                 u32::from(flow.to.sport.get()),
             );
-            limits::began(payer(wish.leg.endpoint, wish.client));
+            let called = is_called(flow.kind);
+            limits::began(payer(wish.leg.endpoint, wish.client), called);
             watch::opened::<A>();
             Ok(())
         }

@@ -1,7 +1,9 @@
-//! How many flows an endpoint may have, and how many it has. The programs alone count: one more when a
-//! flow's original entry is inserted, one less when it is removed.
+//! How many flows an endpoint may have, and how many it has, of all and of those that were begun from
+//! outside. The programs alone count: one more when a flow's original entry is inserted, one less when it is
+//! removed.
 
-use netd_common::maps::Limits;
+use netd_common::flow::has_room;
+use netd_common::maps::{Limits, Usage};
 use netd_common::reason::DropReason;
 
 use crate::atomic;
@@ -18,15 +20,15 @@ pub fn limits() -> Option<&'static Limits> {
 
 /// An endpoint's counter.
 #[inline(always)]
-fn counter(endpoint: u32) -> Option<*mut u64> {
+fn counter(endpoint: u32) -> Option<*mut Usage> {
     USAGE.get_ptr_mut(&endpoint)
 }
 
-/// Whether an endpoint may have one more flow; 0, the node, always may. Several CPUs may ask at once: a
-/// limit may be passed by as many flows as there are CPUs.
+/// Whether an endpoint may have one more flow, that it begins or (`called`) somebody outside; 0, the node,
+/// always may. Several CPUs may ask at once: a limit may be passed by as many flows as there are CPUs.
 #[inline(always)]
-pub fn may_begin(endpoint: u32) -> Result<(), DropReason> {
-    if endpoint == 0 || has_room(endpoint) {
+pub fn may_begin(endpoint: u32, called: bool) -> Result<(), DropReason> {
+    if endpoint == 0 || is_within(endpoint, called) {
         Ok(())
     } else {
         Err(DropReason::FlowLimit)
@@ -36,38 +38,54 @@ pub fn may_begin(endpoint: u32) -> Result<(), DropReason> {
 /// A function of its own, as is [`began`], so that what it keeps on the stack is gone when the search
 /// for a port begins.
 #[inline(never)]
-fn has_room(endpoint: u32) -> bool {
-    // SAFETY: a map value stays mapped for the run of the program; other CPUs write it as a whole.
-    let used = counter(endpoint).map_or(0, |count| unsafe { count.read_volatile() });
-    limits().is_none_or(|limits| used < limits.per_endpoint)
+fn is_within(endpoint: u32, called: bool) -> bool {
+    let Some(limits) = limits() else {
+        return true;
+    };
+    let Some(count) = counter(endpoint) else {
+        return has_room(Usage::default(), limits.per_endpoint, called);
+    };
+    // SAFETY: a map value stays mapped for the run of the program; other CPUs write each count as a whole.
+    let used = unsafe {
+        Usage {
+            flows: (&raw const (*count).flows).read_volatile(),
+            called: (&raw const (*count).called).read_volatile(),
+        }
+    };
+    has_room(used, limits.per_endpoint, called)
 }
 
 /// An endpoint has one more flow.
 #[inline(never)]
-pub fn began(endpoint: u32) {
+pub fn began(endpoint: u32, called: bool) {
     if endpoint == 0 {
         return;
     }
     if counter(endpoint).is_none() {
         // A zero of this run: a constant would lie in the object's read-only data, where the loader takes
         // an address without a name for the beginning of it.
-        let none = core::hint::black_box(0_u64);
+        let none = core::hint::black_box(Usage::default());
         // Another CPU may just do the same.
         let _ = USAGE.insert(&endpoint, &none, BPF_NOEXIST);
     }
-    add(endpoint, 1);
+    add(endpoint, called, 1);
 }
 
 /// An endpoint has one flow less.
 #[inline(always)]
-pub fn ended(endpoint: u32) {
-    add(endpoint, 1_u64.wrapping_neg());
+pub fn ended(endpoint: u32, called: bool) {
+    add(endpoint, called, 1_u64.wrapping_neg());
 }
 
 #[inline(always)]
-fn add(endpoint: u32, change: u64) {
+fn add(endpoint: u32, called: bool, change: u64) {
     if let Some(count) = counter(endpoint) {
         // SAFETY: an aligned map value, which the programs change only so.
-        unsafe { atomic::add(count, change) };
+        unsafe {
+            atomic::add(&raw mut (*count).flows, change);
+            if called {
+                atomic::add(&raw mut (*count).called, change);
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@ use netd_common::maps::fragment::{
 };
 use netd_common::maps::{
     Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Mapping, Meter,
-    Node, Port, Publish, PublishKey, SegmentKey, SentKey, Source, Stat, Target, Uplink, size,
+    Node, Port, Publish, PublishKey, SegmentKey, SentKey, Source, Stat, Target, Uplink, Usage,
+    size,
 };
 use netd_common::reason::STATS_LEN;
 use netd_common::stage::SLOTS;
@@ -51,7 +52,7 @@ pub static MAP6: HashMap<Tuple<V6>, Mapping<V6>> = HashMap::with_max_entries(siz
 #[map]
 pub static SENT: LruHashMap<SentKey, u32> = LruHashMap::with_max_entries(size::SENT, 0);
 #[map]
-pub static USAGE: HashMap<u32, u64> = HashMap::with_max_entries(size::USAGE, NO_PREALLOC);
+pub static USAGE: HashMap<u32, Usage> = HashMap::with_max_entries(size::USAGE, NO_PREALLOC);
 #[map]
 pub static LIMITS: Array<Limits> = Array::with_max_entries(1, 0);
 #[map]

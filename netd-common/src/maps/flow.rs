@@ -154,6 +154,22 @@ pub const fn payer(endpoint: u32, client: u32) -> u32 {
     if client == 0 { endpoint } else { client }
 }
 
+/// Value of `USAGE`: how many flows an endpoint is counted with.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Usage {
+    /// All of them.
+    pub flows: u64,
+    /// Those that somebody outside has begun.
+    pub called: u64,
+}
+
+/// Whether a flow with this [`FlowKind::code`] is begun from outside.
+#[inline(always)]
+pub const fn is_called(kind: u8) -> bool {
+    kind == FlowKind::Publish.code() || kind == FlowKind::Inbound.code()
+}
+
 /// The one value of `LIMITS`: how long flows live and how many there may be.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -200,6 +216,20 @@ pub mod ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_endpoints_and_the_node_begin_is_not_called_from_outside() {
+        let called = |kind: FlowKind| is_called(kind.code());
+        assert!(called(FlowKind::Publish) && called(FlowKind::Inbound));
+        for kind in [
+            FlowKind::Masquerade,
+            FlowKind::Node,
+            FlowKind::Forward,
+            FlowKind::Hairpin,
+        ] {
+            assert!(!called(kind), "{kind:?}");
+        }
+    }
 
     #[test]
     fn whoever_began_a_flow_pays_for_it() {

@@ -16,7 +16,7 @@ mod uplink;
 
 pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
 pub use event::{Closed, Event, EventKind, HEADERS, MAX_SNAPLEN, Outcome, event_flags, watch};
-pub use flow::{Dir, Ending, Flow, FlowKind, Limits, ending, flow_flags, payer};
+pub use flow::{Dir, Ending, Flow, FlowKind, Limits, Usage, ending, flow_flags, is_called, payer};
 pub use learn::{Learned, Meter};
 pub use mapping::{Mapping, SentKey, mapping_flags};
 pub use publish::{FromKey, Publish, PublishKey, Source};

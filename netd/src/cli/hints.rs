@@ -97,7 +97,7 @@ const fn text(reason: DropReason) -> &'static str {
             "from outside straight to an endpoint's address; publish the port instead"
         }
         DropReason::FlowLimit => {
-            "the endpoint has as many flows as it may: it floods, or raise [flows] per_endpoint"
+            "the endpoint has as many flows as it may: it floods or is flooded, or raise [flows] per_endpoint"
         }
         DropReason::Reflected => {
             "it would go back where it came from; two devices may share a MAC, see `netd fdb ls`"

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use netd_common::addr::{V4, V6};
 use netd_common::flow::{Timeouts, recount};
+use netd_common::maps::Usage;
 
 use super::error::Result;
 use super::flows::{self, Ender, FlowTable, Walk};
@@ -22,12 +23,12 @@ pub struct Collector {
     pub(super) mappings6: MappingTable<V6>,
     /// Mappings that count flows that are gone, by family.
     pub(super) suspects: (Suspects<V4>, Suspects<V6>),
-    pub(super) usage: Table<u32, u64>,
+    pub(super) usage: Table<u32, Usage>,
     pub(super) ender: Ender,
     pub(super) timeouts: Timeouts,
     pub(super) walks: u32,
     /// By endpoint: counted, and found in the tables.
-    pub(super) last: HashMap<u32, (u64, u64)>,
+    pub(super) last: HashMap<u32, (Usage, Usage)>,
 }
 
 /// What a walk through both tables found and did.
@@ -45,7 +46,7 @@ impl Collector {
     pub fn collect(&mut self, thorough: bool) -> Result<Collected> {
         let halves = thorough || self.walks.is_multiple_of(HALVES);
         self.walks = self.walks.wrapping_add(1);
-        let before: HashMap<u32, u64> = self.usage.all()?.into_iter().collect();
+        let before: HashMap<u32, Usage> = self.usage.all()?.into_iter().collect();
         let four = flows::collect(&self.flows4, &self.ender, &self.timeouts, halves)?;
         let six = flows::collect(&self.flows6, &self.ender, &self.timeouts, halves)?;
         let (ender, suspects) = (&self.ender, &mut self.suspects);
@@ -74,18 +75,25 @@ impl Collector {
     }
 
     /// Puts counts right that differ from the tables. That nothing ended or began is told by the counts.
-    fn recount(&mut self, before: &HashMap<u32, u64>, walks: &[Walk]) -> Result<()> {
+    fn recount(&mut self, before: &HashMap<u32, Usage>, walks: &[Walk]) -> Result<()> {
         let mut last = HashMap::new();
         for (endpoint, after) in self.usage.all()? {
             let Some(before) = before.get(&endpoint) else {
                 continue;
             };
-            let of = |walk: &Walk| walk.by_endpoint.get(&endpoint).copied().unwrap_or(0);
-            let found = walks.iter().map(of).sum();
+            let mut found = Usage::default();
+            for of in walks.iter().filter_map(|w| w.by_endpoint.get(&endpoint)) {
+                found.flows += of.flows;
+                found.called += of.called;
+            }
             let again = self.last.get(&endpoint).copied();
             if let Some(right) = recount((*before, after), found, again) {
                 tracing::warn!(
-                    "endpoint {endpoint} was counted with {after} flows, it has {right}"
+                    "endpoint {endpoint} was counted with {} flows, {} of them from outside; it has {} and {}",
+                    after.flows,
+                    after.called,
+                    right.flows,
+                    right.called
                 );
                 self.usage.set(endpoint, right)?;
             }

@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use aya::programs::SchedClassifier;
 use netd_common::addr::{Addr, Be16};
-use netd_common::flow::{Life, SECOND, Timeouts, is_left_over, is_pair, life};
-use netd_common::maps::{Dir, Ending, Flow, FlowKind, ending, name, payer};
+use netd_common::flow::{Life, SECOND, Timeouts, is_left_over, is_pair, life, silent_since};
+use netd_common::maps::{Dir, Ending, Flow, FlowKind, Usage, ending, is_called, name, payer};
 use netd_common::tuple::Tuple;
 
 use super::error::{Error, Result, chain};
@@ -191,7 +191,7 @@ pub(super) struct Walk {
     /// Flows that ended.
     pub ended: u32,
     /// Flows by the endpoint that pays for them.
-    pub by_endpoint: HashMap<u32, u64>,
+    pub by_endpoint: HashMap<u32, Usage>,
 }
 
 /// Ends the flows that have been silent too long, and with `halves` also entries that lost their other
@@ -211,9 +211,11 @@ pub(super) fn collect<A: Addr>(
         let mine = is_original(flow);
         if mine {
             let payer = payer(flow.endpoint, flow.client);
-            *walk.by_endpoint.entry(payer).or_default() += 1;
+            let count = walk.by_endpoint.entry(payer).or_default();
+            count.flows += 1;
+            count.called += u64::from(is_called(flow.kind));
         }
-        let silent = now.saturating_sub(flow.last_seen) >= timeouts.shortest(key.proto);
+        let silent = now.saturating_sub(silent_since(flow)) >= timeouts.shortest(key.proto);
         if (mine && silent) || (halves && is_left_over(flow, now)) {
             let (key, created) = (*key, flow.created);
             found.push(Ending { key, created });

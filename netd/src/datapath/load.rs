@@ -13,7 +13,7 @@ use netd_common::addr::{V4, V6};
 use netd_common::maps::{
     Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Limits,
     Mapping, Meter, Node, Port, Publish, PublishKey, SegmentKey, SentKey, Stat, Target, Uplink,
-    name, size, watch,
+    Usage, name, size, watch,
 };
 use netd_common::stage::Stage;
 use netd_common::tuple::Tuple;
@@ -114,7 +114,7 @@ pub const LAYOUTS: [(&str, u32, u32); 23] = [
     layout::<Tuple<V4>, Mapping<V4>>(name::MAP4),
     layout::<Tuple<V6>, Mapping<V6>>(name::MAP6),
     layout::<SentKey, u32>(name::SENT),
-    layout::<u32, u64>(name::USAGE),
+    layout::<u32, Usage>(name::USAGE),
     layout::<u32, Limits>(name::LIMITS),
     layout::<PublishKey, Publish>(name::PUBLISH),
     layout::<FromKey, u32>(name::FROM),

@@ -60,7 +60,7 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
     FdbEntry, FdbKey, HostEntry, Learned, Limits, Meter, Node, Port, Publish, PublishKey,
-    SegmentKey, Source, Stat, Target, Uplink, name,
+    SegmentKey, Source, Stat, Target, Uplink, Usage, name,
 };
 use netd_common::reason::{DropReason, Hook};
 
@@ -92,7 +92,7 @@ pub struct Datapath {
     log: Option<log::Log>,
     limits: Limits,
     ender: Ender,
-    usage: Table<u32, u64>,
+    usage: Table<u32, Usage>,
     ports: Table<u32, Port>,
     fdb: Table<FdbKey, FdbEntry>,
     learned: Table<FdbKey, Learned>,
@@ -397,8 +397,8 @@ impl Datapath {
 
     /// Flows an endpoint is counted with, and how many it may have.
     pub fn flow_use(&self, endpoint: u32) -> Result<(u64, u64)> {
-        let used = self.usage.get(endpoint)?.unwrap_or(0);
-        Ok((used, self.limits.per_endpoint))
+        let used = self.usage.get(endpoint)?.unwrap_or_default();
+        Ok((used.flows, self.limits.per_endpoint))
     }
 
     /// Forgets the counter of an endpoint that is gone with its flows.

@@ -3,7 +3,7 @@
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use netd::datapath::FLOW_END;
-use netd_common::maps::{Limits, ending, name};
+use netd_common::maps::{Limits, Usage, ending, name};
 
 use super::hosts::{Family, Host};
 use super::table::Plain;
@@ -28,19 +28,21 @@ impl World {
         map.set(0, Plain(limits), 0).expect("the limits are set");
     }
 
-    fn usage(&self) -> HashMap<MapData, u32, u64> {
+    fn usage(&self) -> HashMap<MapData, u32, Plain<Usage>> {
         let pin = MapData::from_pin(self.pin(name::USAGE)).expect("a pinned map");
         Map::HashMap(pin).try_into().expect("a hash map")
     }
 
     /// Flows an endpoint is counted with.
     pub fn flows_used(&self, who: &Host) -> u64 {
-        self.usage().get(&who.endpoint, 0).unwrap_or(0)
+        let used = self.usage().get(&who.endpoint, 0);
+        used.map_or(0, |used| used.0.flows)
     }
 
     /// Makes that count another.
     pub fn set_flows_used(&self, who: &Host, flows: u64) {
-        let set = self.usage().insert(who.endpoint, flows, 0);
+        let used = Usage { flows, called: 0 };
+        let set = self.usage().insert(who.endpoint, Plain(used), 0);
         set.expect("the count is set");
     }
 

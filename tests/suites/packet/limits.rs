@@ -1,10 +1,12 @@
 //! How many flows there may be: for one endpoint, and in the whole table, the daemon running or not.
 
 use netd_common::flow::SECOND;
+use netd_common::maps::port_flags;
 use netd_common::reason::DropReason;
 use netd_tests::drop_cases;
 use netd_tests::packet::{
-    A, B, Ending, Family, Flags, GATEWAY, Half, Host, NODE, OUTSIDE, Packet, World, uptime,
+    A, B, Ending, Family, Flags, GATEWAY, Half, Host, NODE, OUTSIDE, OUTSIDE_TWO, Packet, World,
+    uptime,
 };
 
 drop_cases! { DROPS:
@@ -73,6 +75,45 @@ fn the_limit_of_one_endpoint_is_not_anothers_and_ends_no_flow() {
         begin(w, &A, 3, family);
         w.ep_out(&A, &datagram(&A, 4, family))
             .dropped(DropReason::FlowLimit);
+    });
+}
+
+#[test]
+fn callers_from_outside_leave_an_endpoint_a_quarter_of_its_flows() {
+    World::both(|w, family| {
+        w.limits(|limits| limits.per_endpoint = 8);
+        w.port(&A, |p| p.flags |= port_flags::FILTER_ANY);
+        w.publish(None, family, 17, 8080, &A, 80);
+        begin(w, &A, 0, family);
+        // By a published port and by the mapping, as they come.
+        let call = |n: u16| {
+            let port = if n % 2 == 0 { 8080 } else { 20_000 };
+            Packet::udp(&OUTSIDE_TWO, n, &NODE, port, family)
+        };
+        for n in 1..=6 {
+            w.up_in(&call(n)).redirected();
+        }
+        for n in 7..20 {
+            w.up_in(&call(n)).dropped(DropReason::FlowLimit);
+        }
+        begin(w, &A, 1, family);
+        assert_eq!(used(w, &A), 8);
+        w.ep_out(&A, &datagram(&A, 2, family))
+            .dropped(DropReason::FlowLimit);
+        // One of them goes, one comes; what the endpoint does not use itself they do not get.
+        let ended = w.datapath().flows_remove(&|f| f.src.1 == 5).unwrap();
+        assert_eq!(ended, 1);
+        w.up_in(&call(7)).redirected();
+        let ended = w.datapath().flows_remove(&|f| f.src.1 == 20_001);
+        assert_eq!(ended.unwrap(), 1);
+        w.up_in(&call(8)).dropped(DropReason::FlowLimit);
+        begin(w, &A, 2, family);
+        w.datapath().flows_remove(&|_| true).unwrap();
+        assert_eq!(used(w, &A), 0);
+        for n in 10..16 {
+            let by_port = Packet::udp(&OUTSIDE_TWO, n, &NODE, 8080, family);
+            w.up_in(&by_port).redirected();
+        }
     });
 }
 

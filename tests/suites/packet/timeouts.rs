@@ -2,7 +2,7 @@
 //! and 6, RFC 5382 REQ-5, RFC 5508 REQ-2, RFC 7857 sections 2.1, 2.2 and 7).
 
 use netd_common::flow::SECOND;
-use netd_common::maps::port_flags;
+use netd_common::maps::{FlowKind, port_flags};
 use netd_common::reason::DropReason;
 use netd_tests::packet::{
     A, Family, Flags, Kind, NODE, OUTSIDE, OUTSIDE_TWO, Packet, World, uptime,
@@ -171,5 +171,80 @@ fn what_the_filter_keeps_out_refreshes_nothing() {
             w.datapath().flows_remove(&|_| true).unwrap();
             assert_eq!(w.mapping_rows(family), 0, "it holds no mapping either");
         }
+    });
+}
+
+/// Makes every flow so many seconds older; how many of them are over.
+fn older(w: &mut World, seconds: u64, family: Family) -> u32 {
+    w.table(family).change_all(|e| {
+        *e.last_seen -= seconds * SECOND;
+        *e.created -= seconds * SECOND;
+    });
+    w.datapath().flows_collect().unwrap()
+}
+
+/// Somebody whom the filter of A's mapping admits, and A's flow that made it gone: what came in has it alone.
+fn come_in(w: &mut World, kind: Kind, family: Family) -> Packet {
+    w.port(&A, |p| p.flags |= port_flags::FILTER_ANY);
+    w.ep_out(&A, &first(kind, family)).redirected();
+    let stranger = Packet::first(kind, &OUTSIDE_TWO, 9, &NODE, PORT, family);
+    w.up_in(&stranger).redirected();
+    w.datapath()
+        .flows_remove(&|f| f.kind == FlowKind::Masquerade)
+        .unwrap();
+    assert_eq!(w.mapping_rows(family), 2);
+    stranger
+}
+
+/// What A says to a packet that has come in.
+fn to_stranger(stranger: &Packet) -> Packet {
+    let answer = stranger.answer().from(&A, PORT);
+    answer.from_mac(A.mac).to_gateway()
+}
+
+#[test]
+fn who_comes_in_by_a_filter_does_not_keep_the_mapping_alone() {
+    if !can_age(600) {
+        return;
+    }
+    World::both(|w, family| {
+        let stranger = come_in(w, Kind::Udp, family);
+        assert_eq!(older(w, 200, family), 0);
+        w.up_in(&stranger).redirected();
+        assert_eq!(older(w, 101, family), 1, "A has never answered");
+        assert_eq!(w.mapping_rows(family), 0);
+        w.up_in(&stranger).passed();
+        // While A answers it lasts.
+        let stranger = come_in(w, Kind::Udp, family);
+        for _ in 0..3 {
+            assert_eq!(older(w, 200, family), 0);
+            w.ep_out(&A, &to_stranger(&stranger)).redirected();
+        }
+        assert_eq!(older(w, 200, family), 0);
+        w.up_in(&stranger).redirected();
+        assert_eq!(older(w, 101, family), 1, "A has said nothing since");
+    });
+}
+
+#[test]
+fn a_connection_that_is_refused_again_and_again_does_not_keep_the_mapping() {
+    if !can_age(600) {
+        return;
+    }
+    World::both(|w, family| {
+        w.port(&A, |p| p.flags |= port_flags::STRICT);
+        let syn = come_in(w, Kind::Tcp, family);
+        let refusal = to_stranger(&syn).flags(Flags(0x14));
+        let refusal = refusal.numbers(0, syn.numbers.0 + 1 + syn.payload.len() as u32);
+        w.ep_out(&A, &refusal).redirected();
+        assert_eq!(older(w, 200, family), 0);
+        w.up_in(&syn).redirected();
+        w.ep_out(&A, &refusal).redirected();
+        assert_eq!(older(w, 41, family), 1, "four minutes after it came");
+        // One that A takes stays as long as others.
+        let syn = come_in(w, Kind::Tcp, family);
+        w.ep_out(&A, &to_stranger(&syn)).redirected();
+        w.up_in(&syn.flags(Flags::ACK)).redirected();
+        assert_eq!(older(w, 600, family), 0);
     });
 }
