@@ -87,7 +87,7 @@ fn callers_from_outside_leave_an_endpoint_a_quarter_of_its_flows() {
         begin(w, &A, 0, family);
         // By a published port and by the mapping, as they come.
         let call = |n: u16| {
-            let port = if n % 2 == 0 { 8080 } else { 20_000 };
+            let port = if n.is_multiple_of(2) { 8080 } else { 20_000 };
             Packet::udp(&OUTSIDE_TWO, n, &NODE, port, family)
         };
         for n in 1..=6 {
