@@ -158,7 +158,15 @@ pub fn netd_frag_first(ctx: TcContext) -> i32 {
     let verdict = fragment::first(skb);
     let reason = verdict.dropped();
     let hook = Hook::from_code(skb.hook() as u8).unwrap_or(Hook::EpOut);
-    trace(Point::Verdict, hook as u32, reason.map_or(0, u32::from));
+    watch::ends(
+        skb,
+        hook,
+        if reason.is_none() {
+            Verdict::acts(skb.action())
+        } else {
+            verdict
+        },
+    );
     say(&ctx, hook, reason);
     count(hook, reason.and_then(DropReason::from_code), skb.len());
     match reason {

@@ -90,6 +90,16 @@ impl Verdict {
 }
 
 impl Verdict {
+    /// The verdict of a packet that goes on by this TC action.
+    #[inline(always)]
+    pub const fn acts(action: i32) -> Self {
+        if action == NEXT {
+            Self::NEXT
+        } else {
+            Self::redirect(action)
+        }
+    }
+
     /// The TC action of a verdict that is none of another program's.
     #[inline(always)]
     pub fn action(self) -> i32 {

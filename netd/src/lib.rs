@@ -9,6 +9,7 @@
 //! | `apply` | runs steps | datapath, net |
 //! | [`doctor`] | what the machine offers, what is missing | datapath, net |
 //! | [`datapath`] | programs, maps, hooks | aya, not net |
+//! | [`observe`] | events of the programs as lines of the API | datapath |
 //! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
 //! | `trace` | a packet in words, and what the programs noted about it, pure | datapath's types |
 //! | `store` | the embedded store | redb |
@@ -22,6 +23,7 @@ pub mod datapath;
 pub mod doctor;
 pub mod model;
 pub mod net;
+pub mod observe;
 pub mod plan;
 pub mod store;
 pub mod trace;

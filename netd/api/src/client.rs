@@ -17,9 +17,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::stream::{Connection, Stream};
 use crate::{
-    Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
-    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
+    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec,
+    MonitorFilter, Network, NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
+    Trace, TraceRequest,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -218,6 +220,52 @@ impl Client {
         self.post("/v1/trace", request).await
     }
 
+    /// `GET /v1/monitor`: what happens from now on.
+    pub async fn monitor(&self, filter: &MonitorFilter) -> Result<Stream> {
+        self.stream(&with_query("/v1/monitor", filter)).await
+    }
+
+    /// `GET /v1/capture`: the packets of an endpoint, a network or an uplink from now on.
+    pub async fn capture(&self, of: &CaptureOf) -> Result<Stream> {
+        self.stream(&with_query("/v1/capture", of)).await
+    }
+
+    /// An answer that goes on. It is there when the daemon has done what it takes.
+    async fn stream(&self, path: &str) -> Result<Stream> {
+        let method = Method::GET;
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|cause| self.refused(cause))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| self.broken(&method, path, &e))?;
+        // What breaks the connection also breaks the answer.
+        let connection = Connection(tokio::spawn(async move { drop(connection.await) }));
+        let request = Request::builder()
+            .method(&method)
+            .uri(path)
+            .header(HOST, "netd")
+            .body(Full::new(Bytes::new()))
+            .map_err(|e| self.broken(&method, path, &e))?;
+        let broke = |e: hyper::Error| {
+            self.broken(
+                &method,
+                path,
+                &format!("the daemon broke off ({e}): see its log"),
+            )
+        };
+        let response = sender.send_request(request).await.map_err(broke)?;
+        let status = response.status();
+        if let Some(trace) = self.trace {
+            trace(&format!("{method} {path} -> {status}"));
+        }
+        if status.is_success() {
+            return Ok(Stream::new(response.into_body(), connection));
+        }
+        let body = response.into_body().collect().await.map_err(broke)?;
+        Err(refusal(&method, path, status, &body.to_bytes()))
+    }
+
     async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
         self.call(Method::GET, path, Bytes::new()).await
     }
@@ -255,14 +303,7 @@ impl Client {
             trace(&format!("{method} {path} -> {status}"));
         }
         if !status.is_success() {
-            let message = serde_json::from_slice::<crate::Error>(&body).map_or_else(
-                |_| format!("the daemon answered {status} to {method} {path}"),
-                |e| e.error,
-            );
-            return Err(ClientError::Api {
-                status: status.as_u16(),
-                message,
-            });
+            return Err(refusal(&method, path, status, &body));
         }
         // An empty body is the answer "nothing", which serde knows as null.
         let json: &[u8] = if body.is_empty() { b"null" } else { &body };
@@ -329,6 +370,18 @@ impl Client {
             request: format!("{method} {path}"),
             why: why.to_string(),
         }
+    }
+}
+
+/// The error of an answer that is not 2xx.
+fn refusal(method: &Method, path: &str, status: StatusCode, body: &[u8]) -> ClientError {
+    let message = serde_json::from_slice::<crate::Error>(body).map_or_else(
+        |_| format!("the daemon answered {status} to {method} {path}"),
+        |e| e.error,
+    );
+    ClientError::Api {
+        status: status.as_u16(),
+        message,
     }
 }
 

@@ -18,6 +18,8 @@
 //! | `GET /v1/published` (`?endpoint=EP`) | -> [`[Published]`](Published) |
 //! | `POST /v1/unpublish` | `[`[`HostSpec`]`]` -> nothing |
 //! | `GET /v1/flows`, `DELETE /v1/flows` ([`FlowFilter`] as query) | -> [`[FlowLine]`](FlowLine), -> [`Flushed`] |
+//! | `GET /v1/monitor` ([`MonitorFilter`] as query) | -> a stream of [`Told`], one on each line |
+//! | `GET /v1/capture` ([`CaptureOf`] as query) | -> the same, of packets with their bytes |
 //! | `GET /v1/fdb` (`?network=N`) | -> [`[FdbLine]`](FdbLine) |
 //! | `POST /v1/trace` | [`TraceRequest`] -> [`Trace`] |
 
@@ -30,6 +32,8 @@ mod network;
 mod observe;
 mod packet;
 mod publish;
+mod stream;
+mod told;
 mod trace;
 
 pub use client::{Client, ClientError};
@@ -47,6 +51,9 @@ pub use observe::{
 pub use packet::{PacketError, PacketKind, PacketSpec, flag_letters};
 pub use publish::{HostSpec, Proto, PublishSpec, Published, SpecError};
 pub use trace::{Trace, TracePacket, TraceProgram, TraceRequest, TraceStep, hex};
+
+pub use stream::Stream;
+pub use told::{CaptureOf, Ends, MonitorFilter, Told, ToldClosed, ToldFlow, ToldPacket};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! The API server: HTTP and JSON on a Unix socket that only root may use.
 
 mod answer;
+mod lines;
 mod routes;
 
 use std::fs;

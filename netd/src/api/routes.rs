@@ -2,18 +2,21 @@
 
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use netd_api::{
-    Attach, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec, Network,
-    NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
+    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec,
+    MonitorFilter, Network, NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
+    Trace, TraceRequest,
 };
 use serde::Deserialize;
 
 use super::answer::{Body, Params, Refusal};
+use super::lines::lines;
 use crate::daemon::Handle;
 use crate::daemon::core::Core;
-use crate::daemon::{self, inspect};
+use crate::daemon::{self, inspect, listen};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -48,6 +51,8 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/flows", get(flows).delete(flush_flows))
         .route("/v1/fdb", get(fdb))
         .route("/v1/trace", post(trace))
+        .route("/v1/monitor", get(monitor))
+        .route("/v1/capture", get(capture))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
         .with_state(handle)
@@ -195,4 +200,18 @@ async fn fdb(State(h): State<Handle>, Params(on): Params<InNetwork>) -> Answer<V
 
 async fn trace(State(h): State<Handle>, Body(request): Body<TraceRequest>) -> Answer<Trace> {
     Ok(Json(daemon::trace::trace(&h, request).await?))
+}
+
+async fn monitor(
+    State(h): State<Handle>,
+    Params(filter): Params<MonitorFilter>,
+) -> Result<Response, Refusal> {
+    Ok(lines(listen::monitor(&h, filter).await?))
+}
+
+async fn capture(
+    State(h): State<Handle>,
+    Params(of): Params<CaptureOf>,
+) -> Result<Response, Refusal> {
+    Ok(lines(listen::capture(&h, of).await?))
 }

@@ -14,6 +14,7 @@ mod hints;
 mod inspect;
 mod loopback;
 mod masquerade;
+mod monitor;
 mod network;
 mod ns;
 mod output;
@@ -22,7 +23,9 @@ mod publish;
 mod run;
 mod stats;
 mod status;
+mod told;
 mod trace;
+mod until;
 mod values;
 
 use std::ffi::OsString;
@@ -119,6 +122,8 @@ enum Verb {
     Trace(trace::Trace),
     /// Packets passed and dropped, with the reasons
     Stats(stats::Stats),
+    /// Flows that open and close, and packets that are dropped, as it happens
+    Monitor(monitor::Monitor),
     /// The daemon at a glance, with what is not as it should be
     Status(status::Status),
     /// What this kernel, machine and configuration offer, what is missing, and how to get it
@@ -191,6 +196,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Fdb(v) => wait(flow::fdb(v, ctx)),
         Verb::Trace(v) => wait(trace::run(v, ctx)),
         Verb::Stats(_) => wait(stats::run(ctx)),
+        Verb::Monitor(v) => wait(monitor::run(v, ctx)),
         Verb::Status(_) => wait(status::status(ctx)),
         Verb::Doctor(v) => doctor::run(v, ctx),
         Verb::Version(_) => wait(status::version(ctx)),

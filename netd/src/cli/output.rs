@@ -27,6 +27,11 @@ impl Output {
         Self { format }
     }
 
+    /// Whether programs read it.
+    pub fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Prints the value as JSON, or as the text that `table` makes of it.
     pub fn show<T: Serialize + ?Sized>(
         self,

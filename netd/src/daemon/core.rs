@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::collect::Collecting;
 use super::error::{Result, ServiceError};
+use super::listen::Watchers;
 use super::uplink::Uplink;
 use crate::apply::{self, Mode, Node};
 use crate::config::Settings;
@@ -39,6 +40,8 @@ pub struct Core {
     /// The cgroup the socket hooks sit on; none: the node has no cgroup2.
     pub(super) cgroup: Option<PathBuf>,
     pub(super) started: Instant,
+    /// Who listens to what happens.
+    pub(super) watchers: Watchers,
     /// Ends expired flows beside this thread.
     pub(super) _collecting: Collecting,
 }
@@ -111,6 +114,7 @@ pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Recei
             while let Some(job) = core.next_job(&inbox) {
                 job(&mut core);
             }
+            core.end_watching();
         })
         .context("cannot start a thread")?;
     let log = started.await.context("the core thread ended")??;
@@ -177,8 +181,9 @@ impl Core {
     }
 
     fn settle(&mut self, scope: Scope, mode: Mode) -> Result<()> {
-        apply::settle(&mut self.node, &self.desired, &mut self.actual, scope, mode)
-            .map_err(ServiceError::from)
+        let settled = apply::settle(&mut self.node, &self.desired, &mut self.actual, scope, mode);
+        self.refresh_watchers();
+        settled.map_err(ServiceError::from)
     }
 
     /// Makes real what can be; the rest becomes a problem that `netd status` shows.

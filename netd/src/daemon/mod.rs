@@ -8,6 +8,7 @@
 //! | `start` | adopting what is there |
 //! | `sockets` | the cgroup of the socket hooks |
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
+//! | [`listen`] | when the programs tell, and who listens |
 //! | `local` | the node's own addresses |
 //! | `observe`, `flows` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
@@ -24,6 +25,7 @@ pub mod core;
 pub mod error;
 mod flows;
 pub mod inspect;
+pub mod listen;
 mod local;
 pub mod lock;
 mod network;

@@ -53,6 +53,7 @@ impl Core {
             leaving: Vec::new(),
             cgroup,
             started: std::time::Instant::now(),
+            watchers: super::listen::Watchers::default(),
             _collecting: collecting,
         };
         core.actual = core.observe_node()?;

@@ -149,7 +149,7 @@ pub(super) struct Set<'a> {
     /// What they tell, [`watch`].
     pub watch: u32,
     /// Maps without a pin of their own that they share with another set: names, and pins for the moment.
-    pub shared: &'a [(&'static str, PathBuf)],
+    pub shared: &'a [(String, PathBuf)],
 }
 
 /// Loads everything: the programs that are hooked as a rule.

@@ -49,7 +49,7 @@ pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
 pub use trace::{At, Copies, RawRows, Seen, Tracer};
 pub use types::{AttachMode, Filter, FlowRecord, LearnedRecord, MappingRecord, Options, XdpMode};
-pub use watch::Events;
+pub use watch::{Events, Load, Loaded};
 
 use std::fs;
 use std::path::Path;

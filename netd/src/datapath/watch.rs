@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -15,7 +16,7 @@ use super::hooks;
 use super::load::{self, FLOW_END, Pins, Set, remove};
 use super::stages::Stages;
 use super::table::Table;
-use super::{Datapath, flows::Ender, sys};
+use super::{Datapath, Options, flows::Ender, sys};
 
 /// The set that is hooked while somebody watches.
 pub(super) struct Watching {
@@ -23,6 +24,19 @@ pub(super) struct Watching {
     stages: Stages,
     watched: Table<u32, u32>,
     captured: BTreeMap<u32, u32>,
+}
+
+impl Drop for Watching {
+    /// Its programs are in no hook any more, or never were.
+    fn drop(&mut self) {
+        // A packet that is in one of them may be about to go on in another.
+        if let Err(e) = sys::grace_period() {
+            tracing::debug!("membarrier: {e}");
+        }
+        if let Err(e) = remove(self.stages.pin_path()) {
+            tracing::warn!("{e}");
+        }
+    }
 }
 
 /// What the programs tell, for one reader.
@@ -35,11 +49,6 @@ impl Events {
     /// Readable when there are events.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
-    }
-
-    /// The same as a number.
-    pub fn raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 
     /// Shows the events there are, and of packets the first bytes, oldest first.
@@ -62,21 +71,45 @@ impl Events {
     }
 }
 
-impl Watching {
-    fn load(datapath: &Datapath) -> Result<(Self, Events, Ender)> {
-        let pins = &datapath.pins;
-        let shared = [(name::HELD, pins.stages.join(name::HELD))];
-        let [(_, held)] = &shared;
-        remove(held)?;
-        datapath.held.pin(held)?;
+/// The set that tells, to be loaded: that takes a while and needs nobody.
+pub struct Load {
+    options: Options,
+    pins: Pins,
+    /// Maps that belong to one load as a rule: these two share them, by pins for the moment.
+    shared: Vec<(String, PathBuf)>,
+}
+
+/// Maps that each set has for itself: scratch of one run, and what only a watcher needs. All the others hold
+/// what the next packet needs, whichever set it meets.
+const OWN: [&str; 10] = [
+    name::EVENTS,
+    name::LOST,
+    name::WATCHED,
+    name::SEEN,
+    "STAGES",
+    "TRACE",
+    "WORK4",
+    "WORK6",
+    "FRAG_SAVED",
+    "AYA_LOGS",
+];
+
+/// It is loaded, and hooked nowhere.
+pub struct Loaded {
+    watching: Watching,
+    events: Events,
+    ender: Ender,
+}
+
+impl Load {
+    /// Loads it.
+    pub fn load(self) -> Result<Loaded> {
         let set = Set {
             watch: watch::EVENTS | watch::PACKETS,
-            shared: &shared,
+            shared: &self.shared,
         };
-        let loaded = load::load_set(&datapath.options, pins, &set);
-        remove(held)?;
-        let mut ebpf = loaded?;
-        let stages = Stages::pin(&mut ebpf, &pins.stages)?;
+        let mut ebpf = load::load_set(&self.options, &self.pins, &set)?;
+        let stages = Stages::pin(&mut ebpf, &self.pins.stages)?;
         let mut take = |name: &'static str| {
             let map = ebpf.take_map(name);
             map.ok_or_else(|| Error::Load(format!("map {name} is missing")))
@@ -87,13 +120,27 @@ impl Watching {
             lost: PerCpuArray::try_from(take(name::LOST)?).map_err(wrong)?,
         };
         let ender = Ender::new(load::classifier(&mut ebpf, FLOW_END)?)?;
-        let watching = Self {
+        let watching = Watching {
             watched: Table::take(&mut ebpf, name::WATCHED)?,
             ebpf,
             stages,
             captured: BTreeMap::new(),
         };
-        Ok((watching, events, ender))
+        Ok(Loaded {
+            watching,
+            events,
+            ender,
+        })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for (_, pin) in &self.shared {
+            if let Err(e) = remove(pin) {
+                tracing::warn!("{e}");
+            }
+        }
     }
 }
 
@@ -103,13 +150,41 @@ impl Datapath {
         self.watching.is_some()
     }
 
-    /// Hooks the programs that tell. On any failure nothing has changed.
-    pub fn watch(&mut self) -> Result<Events> {
-        let (mut watching, events, ender) = Watching::load(self)?;
+    /// The programs that tell, to be loaded on whichever thread; one load at a time.
+    pub fn watch_load(&self) -> Result<Load> {
+        let pin = |name: &str| self.pins.stages.join(name);
+        let mut load = Load {
+            options: self.options.clone(),
+            pins: self.pins.clone(),
+            shared: Vec::new(),
+        };
+        // What was not taken out of the object is neither pinned nor read from here.
+        for (name, map) in self.ebpf.maps() {
+            if OWN.contains(&name) || name.starts_with('.') {
+                continue;
+            }
+            let path = pin(name);
+            remove(&path)?;
+            map.pin(&path)
+                .map_err(|e| Error::Load(format!("{}: {}", path.display(), chain(&e))))?;
+            load.shared.push((name.to_owned(), path));
+        }
+        let held = pin(name::HELD);
+        remove(&held)?;
+        self.held.pin(&held)?;
+        load.shared.push((name::HELD.to_owned(), held));
+        Ok(load)
+    }
+
+    /// Hooks them. On any failure nothing has changed.
+    pub fn watch_hook(&mut self, loaded: Loaded) -> Result<Events> {
+        let Loaded {
+            mut watching,
+            events,
+            ender,
+        } = loaded;
         if let Err(e) = hooks::replace_all(&mut watching.ebpf, &self.pins) {
             hooks::replace_all(&mut self.ebpf, &self.pins)?;
-            settle();
-            remove(watching.stages.pin_path())?;
             return Err(e);
         }
         self.ender.replace(&ender)?;
@@ -117,27 +192,33 @@ impl Datapath {
         Ok(events)
     }
 
-    /// Hooks the programs that tell nothing. They stay as they are where that fails.
+    /// Loads and hooks them.
+    pub fn watch(&mut self) -> Result<Events> {
+        let loaded = self.watch_load()?.load()?;
+        self.watch_hook(loaded)
+    }
+
+    /// Hooks the programs that tell nothing. What fails leaves the others where they are.
     pub fn unwatch(&mut self) -> Result<()> {
         if self.watching.is_none() {
             return Ok(());
         }
-        hooks::replace_all(&mut self.ebpf, &self.pins)?;
         let ender = Ender::new(load::classifier(&mut self.ebpf, FLOW_END)?)?;
+        hooks::replace_all(&mut self.ebpf, &self.pins)?;
         self.ender.replace(&ender)?;
-        if let Some(watching) = self.watching.take() {
-            // A packet that is in one of its programs may be about to go on in another.
-            settle();
-            remove(watching.stages.pin_path())?;
-        }
+        self.watching = None;
         Ok(())
     }
 
     /// Captures packets at these devices, by ifindex, with so many bytes of each, and no others.
-    pub fn capture(&mut self, devices: BTreeMap<u32, u32>) -> Result<()> {
+    pub fn capture(&mut self, mut devices: BTreeMap<u32, u32>) -> Result<()> {
         let Some(watching) = &mut self.watching else {
             return Ok(());
         };
+        // What is noted of every packet, before anybody knows where it goes.
+        if let Some(most) = devices.values().copied().max() {
+            devices.insert(0, most);
+        }
         for ifindex in watching.captured.keys() {
             if !devices.contains_key(ifindex) {
                 watching.watched.remove(*ifindex)?;
@@ -150,13 +231,6 @@ impl Datapath {
         }
         watching.captured = devices;
         Ok(())
-    }
-}
-
-/// Waits until every packet that was in a program has left it.
-fn settle() {
-    if let Err(e) = sys::grace_period() {
-        tracing::debug!("membarrier: {e}");
     }
 }
 

@@ -125,7 +125,7 @@ fn passing_packets_are_told_only_at_devices_that_are_captured() {
             w.ep_out(&A, &packet).redirected();
             assert_eq!(read(&mut events), [], "nobody captures");
             for (device, told) in [(A, 1), (B, 1), (GATEWAY, 0)] {
-                let devices = BTreeMap::from([(0, 60), (w.index(device.device), 60)]);
+                let devices = BTreeMap::from([(w.index(device.device), 60)]);
                 w.datapath().capture(devices).expect("capture");
                 w.ep_out(&A, &packet).redirected();
                 let all = read(&mut events);
@@ -150,7 +150,7 @@ fn a_masqueraded_packet_is_told_as_it_came_with_both_of_its_tuples() {
     World::fresh(|w| {
         let mut events = w.datapath().watch().expect("watch");
         for family in [Family::V4, Family::V6] {
-            let devices = BTreeMap::from([(0, 256), (w.index(A.device), 256)]);
+            let devices = BTreeMap::from([(w.index(A.device), 256)]);
             w.datapath().capture(devices).expect("capture");
             let packet = Packet::first(Kind::Udp, &A, 4321, &OUTSIDE, 53, family).to_gateway();
             let out = w.ep_out(&A, &packet);
@@ -212,7 +212,7 @@ fn what_finds_no_room_is_counted() {
         let mut events = w.datapath().watch().expect("watch");
         let mut packet = Packet::tcp(&A, 1, &OUTSIDE, 80, Flags::ACK, Family::V4).to_gateway();
         packet.payload = vec![7; 1400];
-        let devices = BTreeMap::from([(0, 4096), (w.index(A.device), 4096)]);
+        let devices = BTreeMap::from([(w.index(A.device), 4096)]);
         w.datapath().capture(devices).expect("capture");
         let mut sent = 0;
         while events.lost() == 0 {
