@@ -4,6 +4,7 @@
 //! decides what a failure looks like. Only `daemon`, `cleanup` and `doctor` call the rest of this crate; `ns`
 //! does its own work, without a daemon, and looks at veths by `net`.
 
+mod capture;
 mod command;
 mod daemon;
 mod doctor;
@@ -124,6 +125,8 @@ enum Verb {
     Stats(stats::Stats),
     /// Flows that open and close, and packets that are dropped, as it happens
     Monitor(monitor::Monitor),
+    /// Packets of an endpoint, a network or an uplink, with what became of each
+    Capture(capture::Capture),
     /// The daemon at a glance, with what is not as it should be
     Status(status::Status),
     /// What this kernel, machine and configuration offer, what is missing, and how to get it
@@ -197,6 +200,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Trace(v) => wait(trace::run(v, ctx)),
         Verb::Stats(_) => wait(stats::run(ctx)),
         Verb::Monitor(v) => wait(monitor::run(v, ctx)),
+        Verb::Capture(v) => wait(capture::run(v, ctx)),
         Verb::Status(_) => wait(status::status(ctx)),
         Verb::Doctor(v) => doctor::run(v, ctx),
         Verb::Version(_) => wait(status::version(ctx)),

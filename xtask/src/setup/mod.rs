@@ -27,6 +27,7 @@ const LAB_TOOLS: &[Tool] = &[
     Tool::new("nft", "nftables"),
     Tool::new("ethtool", "ethtool"),
     Tool::new("tcpdump", "tcpdump"),
+    Tool::new("tshark", "tshark"),
     Tool::new("sysctl", "procps"),
     Tool::new("nsenter", "util-linux"),
 ];
@@ -86,7 +87,9 @@ pub fn vm_tools() -> Result<Toolchain> {
 
 /// The programs a lab needs, for copying them into a guest.
 pub fn lab_programs() -> impl Iterator<Item = &'static str> {
-    LAB_TOOLS.iter().map(|tool| tool.program)
+    // tshark brings 100 MB of libraries, and nothing that runs in the guest calls it.
+    let programs = LAB_TOOLS.iter().map(|tool| tool.program);
+    programs.filter(|program| *program != "tshark")
 }
 
 /// Brings the package lists up to date, once per run.
