@@ -21,20 +21,28 @@ impl World {
 
     /// Lets all datagrams and all fragments that wait be older than they may be.
     pub fn age_fragments(&mut self) {
-        let past = uptime().saturating_sub(2 * PATIENCE);
-        self.age_records::<V4>("FRAG4", past);
-        self.age_records::<V6>("FRAG6", past);
+        self.date_fragments(uptime().saturating_sub(2 * PATIENCE));
+    }
+
+    /// Lets none of them become too old, however slow the machine is.
+    pub fn keep_fragments(&mut self) {
+        self.date_fragments(uptime() + 1_000 * PATIENCE);
+    }
+
+    fn date_fragments(&mut self, at: u64) {
+        self.date_records::<V4>("FRAG4", at);
+        self.date_records::<V6>("FRAG6", at);
         let map = self.fragment_map("FRAG_WAIT");
         let mut slots: Array<&mut MapData, [u8; SLOT]> = map.try_into().expect("an array");
         for n in 0..slots.len() {
             let mut slot = slots.get(&n, 0).expect("a slot");
-            let at = std::mem::offset_of!(Waiting, since);
-            slot[at..at + 8].copy_from_slice(&past.to_ne_bytes());
+            let since = std::mem::offset_of!(Waiting, since);
+            slot[since..since + 8].copy_from_slice(&at.to_ne_bytes());
             slots.set(n, slot, 0).expect("a slot");
         }
     }
 
-    fn age_records<A: Addr>(&mut self, name: &str, past: u64) {
+    fn date_records<A: Addr>(&mut self, name: &str, last: u64) {
         let map = self.fragment_map(name);
         let mut records: HashMap<&mut MapData, Plain<FragKey<A>>, [u8; RECORD]> =
             map.try_into().expect("a hash map");
@@ -42,7 +50,7 @@ impl World {
         for key in keys {
             let mut record = records.get(&key, 0).expect("a record");
             let at = std::mem::offset_of!(Frag, last);
-            record[at..at + 8].copy_from_slice(&past.to_ne_bytes());
+            record[at..at + 8].copy_from_slice(&last.to_ne_bytes());
             records.insert(key, record, 0).expect("a record");
         }
     }

@@ -149,13 +149,8 @@ fn a_packet_of_an_open_flow_is_traced_along_it() {
 
 #[test]
 fn a_fragment_before_its_first_one_is_said_to_wait() {
-    let kernel = aya::util::KernelVersion::current().expect("the kernel's version");
-    if kernel < aya::util::KernelVersion::new(6, 12, 0) {
-        println!("SKIP: fails on kernels before 6.12, the cause is not known");
-        return;
-    }
     for family in [Family::V4, Family::V6] {
-        World::fresh(|w| {
+        World::run(|w| {
             let mut later = Packet::udp(&A, 20_100, &OUTSIDE, 53, family).to_gateway();
             match family {
                 Family::V4 => later.fragment = (3, false),
