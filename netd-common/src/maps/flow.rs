@@ -53,6 +53,18 @@ impl FlowKind {
             _ => None,
         }
     }
+
+    /// What people read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Masquerade => "masquerade",
+            Self::Publish => "publish",
+            Self::Node => "node",
+            Self::Forward => "forward",
+            Self::Hairpin => "hairpin",
+            Self::Inbound => "inbound",
+        }
+    }
 }
 
 /// Which direction of the conversation an entry is.

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netd_api::{FlowFilter, FlowLine, Flushed, Proto};
-use netd_common::maps::FlowKind;
 
 use super::core::Core;
 use super::error::Result;
@@ -64,16 +63,8 @@ impl Core {
     }
 
     fn show_flow(&self, f: &FlowRecord) -> FlowLine {
-        let kind = match f.kind {
-            FlowKind::Masquerade => "masquerade",
-            FlowKind::Publish => "publish",
-            FlowKind::Node => "node",
-            FlowKind::Forward => "forward",
-            FlowKind::Hairpin => "hairpin",
-            FlowKind::Inbound => "inbound",
-        };
         FlowLine {
-            kind: kind.to_owned(),
+            kind: f.kind.name().to_owned(),
             proto: Proto::from_number(f.proto)
                 .map_or_else(|| f.proto.to_string(), |p| p.name().into()),
             state: f.state.to_owned(),
@@ -113,6 +104,8 @@ fn fits(f: &FlowRecord, filter: &FlowFilter, endpoint: Option<u32>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use netd_common::maps::FlowKind;
+
     use super::*;
 
     /// 10.0.0.2:4000 of endpoint 7 to 203.0.113.9:80, masqueraded as 192.0.2.1:5000.

@@ -51,6 +51,9 @@ pub const fn refuses_flow(reason: DropReason) -> bool {
             | DropReason::Unpublished
             | DropReason::Isolated
             | DropReason::Internal
+            | DropReason::NatAmbiguous
+            | DropReason::Filtered
+            | DropReason::UnsolicitedSyn
     )
 }
 
@@ -183,7 +186,7 @@ fn flow(
     let (before, after): (Ends, Ends) = (ends::ends(&event.tuple), ends::ends(&event.to));
     Some(ToldFlow {
         time_ns: clock.at(event.time),
-        kind: kind(FlowKind::from_code(event.flow_kind)?).into(),
+        kind: FlowKind::from_code(event.flow_kind)?.name().into(),
         proto: ends::proto(event.tuple.proto),
         endpoint: names.endpoint(event.endpoint),
         network: names.network(event.network),
@@ -193,17 +196,6 @@ fn flow(
         ends: before,
         closed,
     })
-}
-
-/// A kind of flow in words.
-pub const fn kind(kind: FlowKind) -> &'static str {
-    match kind {
-        FlowKind::Masquerade => "masquerade",
-        FlowKind::Publish => "publish",
-        FlowKind::Node => "node",
-        FlowKind::Forward => "forward",
-        FlowKind::Hairpin => "hairpin",
-    }
 }
 
 fn closed(event: &Event) -> ToldClosed {

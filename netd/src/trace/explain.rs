@@ -266,22 +266,10 @@ fn fib(names: &Names, note: Note, dst: &str) -> String {
     format!("routing table: {dst} {said}")
 }
 
-const fn kind_name(code: u32) -> &'static str {
-    match FlowKind::from_code(code as u8) {
-        Some(FlowKind::Masquerade) => "masquerade",
-        Some(FlowKind::Publish) => "publish",
-        Some(FlowKind::Node) => "node",
-        Some(FlowKind::Forward) => "forward",
-        Some(FlowKind::Hairpin) => "hairpin",
-        Some(FlowKind::Inbound) => "inbound",
-        None => "unknown",
-    }
-}
-
 fn begun(note: Note, frame: &[u8], seen: &Seen) -> String {
     let from = summary(frame).ends;
     let to = summary(&seen.frame).ends;
-    let kind = kind_name(note.a);
+    let kind = FlowKind::from_code(note.a as u8).map_or("unknown", FlowKind::name);
     if from == to {
         format!("a {kind} flow begins: {from}")
     } else {
@@ -290,7 +278,7 @@ fn begun(note: Note, frame: &[u8], seen: &Seen) -> String {
 }
 
 fn known_flow(note: Note, frame: &[u8], seen: &Seen) -> String {
-    let kind = kind_name(note.a);
+    let kind = FlowKind::from_code(note.a as u8).map_or("unknown", FlowKind::name);
     let dir = match Dir::from_code(note.b as u8) {
         Dir::Original => "first",
         Dir::Reply => "answering",

@@ -12,6 +12,9 @@ use nix::sys::signal::Signal;
 
 use super::monitor::Watch;
 
+/// Between two packets of a stream: the daemon, which loads programs meanwhile, is to have a turn, too.
+const PACE: Duration = Duration::from_micros(300);
+
 /// Numbers there and back, one at a time, until `over`; how many.
 fn numbered(from: &Host, to: &Host, at: SocketAddr, over: &AtomicBool) -> Result<u32> {
     let any = if at.is_ipv4() { "0.0.0.0" } else { "::" };
@@ -33,6 +36,7 @@ fn numbered(from: &Host, to: &Host, at: SocketAddr, over: &AtomicBool) -> Result
             .with_context(|| format!("the answer to {n} is lost"))?;
         ensure!(got == n.to_be_bytes(), "{n} was answered by {got:?}");
         n += 1;
+        thread::sleep(PACE);
     }
     Ok(n)
 }
@@ -71,6 +75,7 @@ fn no_packet_is_lost(mode: AttachMode) -> Result<()> {
             let at = SocketAddr::new(outside.v4(), 7005);
             while !over.load(Ordering::Relaxed) {
                 a.bulk_tcp(outside, at, at, 4)?;
+                thread::sleep(20 * PACE);
             }
             anyhow::Ok(())
         });
