@@ -7,6 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`addr`] | MAC and IP addresses, prefixes, big-endian ports |
+//! | [`answer`] | what a router tells the sender of a packet it could not pass on |
 //! | [`maps`] | keys and values of the BPF maps (the binary contract) |
 //! | [`reason`] | hooks and drop reasons |
 //! | [`wire`] | bytes -> checked headers |
@@ -39,6 +40,7 @@
 )]
 
 pub mod addr;
+pub mod answer;
 pub mod checksum;
 pub mod flow;
 pub mod guard;

@@ -45,6 +45,9 @@ stages! {
     First = 6, "netd_frag_first";
     /// From the hooks of the first three: an ICMP error, which belongs to the flow of the packet it quotes.
     Icmp = 7, "netd_icmp";
+    /// From [`crate::reason::Hook::EpOut`] and [`crate::reason::Hook::UpIn`]: a packet that is dropped, of which its
+    /// sender may be told.
+    Answer = 8, "netd_answer";
 }
 
 /// Where a packet goes on that is of no flow: `stage`, unless it is an ICMP error, which may be about one.

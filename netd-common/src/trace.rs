@@ -88,6 +88,8 @@ points! {
     Node = 24, "node";
     /// A fragment that waits for the first one of its datagram.
     Waits = 25, "waits";
+    /// It is dropped, and has become the error by which its sender is told.
+    Told = 26, "told";
 }
 
 /// How a source MAC that is not the endpoint's own was taken.

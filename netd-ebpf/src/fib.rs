@@ -6,10 +6,11 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
+use netd_common::answer::segment;
 use netd_common::reason::DropReason;
 use netd_common::trace::Point;
-use netd_common::tuple::Tuple;
-use netd_common::wire::Ip;
+use netd_common::tuple::{Tuple, proto};
+use netd_common::wire::{Ip, Window};
 
 use crate::L3;
 use crate::family::Net;
@@ -17,7 +18,7 @@ use crate::skb::Skb;
 use crate::trace::trace;
 use crate::verdict::SENT_BY_NETD;
 use crate::watch::goes;
-use crate::work::{self, Work};
+use crate::work;
 
 /// Sizes the helpers want to know.
 const PARAMS: i32 = size_of::<Params>() as u16 as i32;
@@ -34,19 +35,18 @@ pub enum Route {
 /// Looks up the route of a packet with addresses and ports `t`. `inner` is the device it "came from".
 #[inline(always)]
 pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<Route, DropReason> {
-    let Work { fib, neigh, .. } = work::get::<A>()?;
+    let work = work::get::<A>()?;
+    let (fib, neigh) = (&mut work.fib, &mut work.neigh);
     *fib = work::blank();
     fib.family = A::AF;
     fib.l4_protocol = t.proto;
     fib.sport = u16::from_ne_bytes(t.sport.0);
     fib.dport = u16::from_ne_bytes(t.dport.0);
     fib.ifindex = inner;
-    // The MTU check wants the packet's length; many segments in one skb are cut to fit later on.
-    fib.__bindgen_anon_1.tot_len = if skb.gso_size() == 0 {
-        (ip.end as usize - L3) as u16
-    } else {
-        0
-    };
+    // The MTU check wants a length, and looks at the route's MTU only if there is one: of many segments in
+    // one skb that of each.
+    fib.__bindgen_anon_1.tot_len =
+        segment(ip.end - L3 as u32, skb.gso_size(), headers(skb, ip)) as u16;
     let (src, dst) = (t.src.to_16(), t.dst.to_16());
     if A::IS_V4 {
         fib.__bindgen_anon_2.tos = ip.tos;
@@ -59,10 +59,17 @@ pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<R
     // SAFETY: `raw` is the context, `fib` has the size given.
     let rc = unsafe { bpf_fib_lookup(skb.raw().cast::<c_void>(), &raw mut *fib, PARAMS, 0) };
     trace(Point::Fib, rc.cast_unsigned() as u32, fib.ifindex);
+    work.detail = rc.cast_unsigned() as u32;
     match u32::try_from(rc) {
         Ok(BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH) => {}
         Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => return Ok(Route::Node),
-        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => return Err(DropReason::TooBig),
+        // No router looks at the size of what it may not pass on anyway.
+        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) if ip.ttl <= 1 => return Err(DropReason::TtlExceeded),
+        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => {
+            // SAFETY: both members are a plain integer; the helper has written the MTU over the length.
+            work.detail = u32::from(unsafe { fib.__bindgen_anon_1.mtu_result });
+            return Err(DropReason::TooBig);
+        }
         Ok(_) => return Err(DropReason::NoRoute),
         Err(_) => return Err(DropReason::Helper),
     }
@@ -76,6 +83,35 @@ pub fn route<A: Net>(skb: Skb, inner: u32, ip: &Ip<A>, t: &Tuple<A>) -> Result<R
     Ok(Route::Out(fib.ifindex))
 }
 
+/// Whether a packet for which [`route`] has found [`Route::Node`] is for the node, or for all on one of its
+/// links. The helper says the same of it as of what there is no way for. But the addresses next to it are
+/// then on the link, or at least have a way; of two of them, one is not the node's.
+#[inline(never)]
+pub fn is_at_hand<A: Net>(skb: Skb) -> bool {
+    has_way::<A>(skb, 1) || has_way::<A>(skb, 1 ^ 2)
+}
+
+/// Whether the routing table says anything of the last destination with some of its last bits turned over.
+#[inline(always)]
+fn has_way<A: Net>(skb: Skb, bits: u8) -> bool {
+    let Ok(work) = work::get::<A>() else {
+        return false;
+    };
+    let bits = u32::from_ne_bytes([0, 0, 0, bits]);
+    let fib = &mut work.fib;
+    // SAFETY: all members of both unions are plain integers; the rest is as in `route`, which has written the
+    // parameters, and the helper writes none where it has found no way.
+    let rc = unsafe {
+        if A::IS_V4 {
+            fib.__bindgen_anon_4.ipv4_dst ^= bits;
+        } else {
+            fib.__bindgen_anon_4.ipv6_dst[3] ^= bits;
+        }
+        bpf_fib_lookup(skb.raw().cast::<c_void>(), &raw mut *fib, PARAMS, 0)
+    };
+    rc != i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+}
+
 /// Sends the packet out of the device [`route`] found; the kernel resolves the next hop's MAC, and
 /// keeps it fresh.
 #[inline(always)]
@@ -85,6 +121,21 @@ pub fn send<A: Net>(skb: Skb, device: u32) -> Result<i32, DropReason> {
     skb.set_mark(SENT_BY_NETD);
     // SAFETY: `neigh` has the size given.
     Ok(unsafe { bpf_redirect_neigh(device, &raw mut *neigh, NEIGH, 0) as i32 })
+}
+
+/// Bytes from the IP header to the payload of TCP or UDP, of a packet of many segments.
+#[inline(always)]
+fn headers<A: Net>(skb: Skb, ip: &Ip<A>) -> u32 {
+    let tcp = if ip.proto == proto::TCP && skb.gso_size() != 0 {
+        skb.load::<2>(usize::from(ip.l4) + 12)
+    } else {
+        None
+    };
+    let l4 = match tcp {
+        Some([offset, _]) => u32::from(offset >> 4) * 4,
+        None => 8,
+    };
+    u32::from(ip.l4) - L3 as u32 + l4
 }
 
 #[inline(always)]

@@ -16,6 +16,7 @@
     reason = "the entry macros hand the context over by value"
 )]
 
+mod answer;
 mod atomic;
 mod call;
 mod datagram;
@@ -218,9 +219,32 @@ fn end(ctx: &TcContext, hook: Hook, verdict: Verdict) -> i32 {
             Verdict::of(Err(DropReason::Helper))
         }
     };
+    if let Some(reason) = verdict.dropped()
+        && netd_common::answer::is_told(hook, reason)
+    {
+        skb.set_hook(hook);
+        skb.set_reason(reason);
+        // SAFETY: as above. The packet ends there; if the program is missing, here.
+        unsafe { STAGES.tail_call(ctx, Stage::Answer as u32) };
+    }
     watch::ends(skb, hook, verdict);
     say(ctx, hook, verdict.dropped());
     finish(hook, skb.len(), verdict)
+}
+
+/// Goes on from where a packet died of which its sender is told.
+#[classifier]
+pub fn netd_answer(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let reason = skb.reason();
+    let hook = Hook::from_code(skb.hook() as u8).unwrap_or(Hook::EpOut);
+    let bytes = skb.len();
+    let told = answer::tell(skb, hook, reason);
+    let verdict = Verdict::drop_by(reason);
+    watch::ends(skb, hook, verdict);
+    say(&ctx, hook, Some(reason));
+    let dropped = finish(hook, bytes, verdict);
+    told.sent().unwrap_or(dropped)
 }
 
 /// Hooked nowhere: the daemon runs it on a list of flows that are to end. Answers how many ended.

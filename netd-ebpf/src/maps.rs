@@ -96,6 +96,10 @@ pub static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 
+/// By ifindex: when a device may answer at full rate again, [`netd_common::storm::take`].
+#[map]
+pub static ANSWERED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(size::PORT, 0);
+
 /// Bytes of a packet that are being summed: [`crate::sum`].
 #[map]
 pub static CHUNK: PerCpuArray<[u32; CHUNK_LEN / 4]> = PerCpuArray::with_max_entries(1, 0);

@@ -9,7 +9,7 @@ use netd_common::reason::DropReason;
 use netd_common::stage::Stage;
 use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
-use netd_common::wire::{L4, Packet, Window};
+use netd_common::wire::{ETH_LEN, L4, Packet, Window};
 
 use crate::family::Net;
 use crate::fib::Route;
@@ -18,7 +18,7 @@ use crate::maps::UPLINK;
 use crate::skb::{Skb, receive};
 use crate::trace::trace;
 use crate::verdict::Verdict;
-use crate::{fib, flows, publish, rewrite, work};
+use crate::{answer, fib, flows, publish, rewrite, work};
 
 /// A packet an endpoint sent to its gateway's MAC. [`Verdict::OPEN`]: of no flow netd knows, for
 /// [`new_from_endpoint`]; the two stand side by side, not one in the other: stack.
@@ -77,7 +77,8 @@ fn new_from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verd
         return to_host(skb, port, p, host);
     }
     let exit = match fib::route(skb, port.inner, ip, &p.tuple)? {
-        Route::Node => return Ok(Verdict::NODE),
+        Route::Node if ip.dst.is_local() || fib::is_at_hand::<A>(skb) => return Ok(Verdict::NODE),
+        Route::Node => return Err(DropReason::NoRoute),
         // The way into the network itself: its addresses that endpoints have are known.
         Route::Out(exit) if exit == port.outer => return Err(DropReason::UnknownHost),
         Route::Out(exit) => exit,
@@ -129,6 +130,7 @@ fn to_host<A: Net>(
         }
     }
     ttl(p)?;
+    fits::<A>(skb, host.device)?;
     rewrite::apply(skb, p, &p.tuple, 1)?;
     rewrite::ethernet(skb, host.mac, host.gateway_mac, A::ETHERTYPE)?;
     Ok(Verdict::redirect(skb.peer(host.device)))
@@ -238,6 +240,7 @@ pub fn deliver<A: Net>(
     hop: &Hop<A>,
 ) -> Result<Verdict, DropReason> {
     ttl(p)?;
+    fits::<A>(skb, hop.device)?;
     rewrite::apply(skb, p, to, 1)?;
     rewrite::ethernet(skb, hop.dst_mac, hop.src_mac, A::ETHERTYPE)?;
     Ok(Verdict::redirect(skb.peer(hop.device)))
@@ -254,6 +257,27 @@ pub fn leave<A: Net>(
     ttl(p)?;
     rewrite::apply(skb, p, to, 1)?;
     Ok(Verdict::redirect(fib::send::<A>(skb, exit)?))
+}
+
+/// Refuses a packet that is larger than an endpoint's device takes and must not be cut to pieces.
+#[inline(always)]
+fn fits<A: Net>(skb: Skb, device: u32) -> Result<(), DropReason> {
+    /// Below that every device takes it (RFC 791 section 3.1: what every host accepts), and nobody asks.
+    const SMALL: usize = 576 + ETH_LEN;
+    if skb.len() <= SMALL {
+        return Ok(());
+    }
+    too_big::<A>(skb, device)
+}
+
+#[inline(never)]
+fn too_big<A: Net>(skb: Skb, device: u32) -> Result<(), DropReason> {
+    let mtu = skb.too_big_for(device);
+    if mtu == 0 || (A::IS_V4 && answer::fragmentable(skb)) {
+        return Ok(());
+    }
+    work::get::<A>()?.detail = mtu;
+    Err(DropReason::TooBig)
 }
 
 /// Refuses a packet that has no hop left for this router.

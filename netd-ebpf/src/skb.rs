@@ -1,12 +1,16 @@
 //! The one place that touches an skb: reading, writing and the helpers that take one.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_INGRESS, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
+};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
-    bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type,
-    bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_check_mtu, bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room,
+    bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_store_bytes,
 };
-use netd_common::reason::{DropReason, Hook};
+use netd_common::reason::{DropReason, Hook, REASONS};
 use netd_common::trace::Point;
 use netd_common::wire::Window;
 
@@ -167,6 +171,21 @@ impl Skb {
         unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[4]) }
     }
 
+    /// Notes why the packet is dropped, for the program that tells its sender.
+    #[inline(always)]
+    pub fn set_reason(self, code: u8) {
+        // SAFETY: as in `set_hook`.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[1], u32::from(code)) }
+    }
+
+    /// The code of the reason that [`Self::set_reason`] has noted.
+    #[inline(always)]
+    pub fn reason(self) -> u8 {
+        // SAFETY: as in `field!`.
+        let code = unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[1]) };
+        (code & (REASONS - 1)) as u8
+    }
+
     /// Whether the link layer addressed the frame to this host.
     #[inline(always)]
     pub fn is_for_host(self) -> bool {
@@ -220,6 +239,70 @@ impl Skb {
             // SAFETY: `raw` is the context. If it fails, a parser finds the packet truncated.
             unsafe { bpf_skb_pull_data(self.raw, want) };
         }
+    }
+
+    /// Reads `len` bytes at `off` into `to`, which has room for them.
+    #[inline(always)]
+    pub fn read(self, off: usize, to: *mut u8, len: usize) -> bool {
+        // SAFETY: `raw` is the context; the room is the caller's word, which the verifier checks.
+        unsafe {
+            bpf_skb_load_bytes(self.raw.cast(), off as u32, to.cast::<c_void>(), len as u32) == 0
+        }
+    }
+
+    /// Writes `len` bytes from `from` at `off`, behind the Ethernet header, as bytes the packet did not have: a
+    /// sum that a device has made of all of it changes with them.
+    #[inline(always)]
+    pub fn write(self, off: usize, from: *const u8, len: usize) -> bool {
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        // SAFETY: as above.
+        unsafe {
+            bpf_skb_store_bytes(
+                self.raw,
+                off as u32,
+                from.cast::<c_void>(),
+                len as u32,
+                flags,
+            ) == 0
+        }
+    }
+
+    /// The same with an array.
+    #[inline(always)]
+    pub fn put<const N: usize>(self, off: usize, bytes: &[u8; N]) -> Result<(), DropReason> {
+        if self.write(off, bytes.as_ptr(), N) {
+            Ok(())
+        } else {
+            Err(DropReason::Helper)
+        }
+    }
+
+    /// Makes the packet `len` bytes long, and one packet if it was many segments.
+    #[inline(always)]
+    pub fn reduce(self, len: usize) -> bool {
+        // SAFETY: `raw` is the context.
+        unsafe { bpf_skb_change_tail(self.raw, len as u32, 0) == 0 }
+    }
+
+    /// Moves what is behind the Ethernet header: `by` bytes are cut off there, or, if it is more than 0, made.
+    #[inline(always)]
+    pub fn shift(self, by: i32) -> bool {
+        // SAFETY: `raw` is the context.
+        unsafe { bpf_skb_adjust_room(self.raw, by, BPF_ADJ_ROOM_MAC, 0) == 0 }
+    }
+
+    /// The MTU of a device if that is too small for the packet, or for its segments; 0: it is large enough.
+    #[inline(always)]
+    pub fn too_big_for(self, device: u32) -> u32 {
+        let mut mtu = 0u32;
+        let flags = if self.gso_size() == 0 {
+            0
+        } else {
+            u64::from(BPF_MTU_CHK_SEGS)
+        };
+        // SAFETY: `raw` is the context, `mtu` a number to be written.
+        let rc = unsafe { bpf_check_mtu(self.raw.cast(), device, &raw mut mtu, 0, flags) };
+        if rc > 0 { mtu } else { 0 }
     }
 
     /// Makes the packet `len` bytes long.

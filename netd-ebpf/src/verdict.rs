@@ -67,6 +67,22 @@ impl Verdict {
 }
 
 impl Verdict {
+    /// The drop whose reason has this code.
+    #[inline(always)]
+    pub const fn drop_by(code: u8) -> Self {
+        Self(code as u64)
+    }
+
+    /// What a redirect helper returned; `None`: none was called.
+    #[inline(always)]
+    pub const fn sent(self) -> Option<i32> {
+        if self.0 & Self::KIND == Self::REDIRECT {
+            Some((self.0 as u32).cast_signed())
+        } else {
+            None
+        }
+    }
+
     /// What became of the packet, for a watcher.
     #[inline(always)]
     pub fn outcome(self) -> Outcome {

@@ -15,6 +15,7 @@ use netd_common::wire::nd::ADVERT_LEN;
 use netd_common::wire::{Fragment, Ip, Packet};
 
 use crate::L3;
+use crate::answer::Reply;
 use crate::family::Net;
 use crate::flows::{Hop, Wish};
 use crate::mapping::Found;
@@ -70,6 +71,10 @@ pub struct Work<A> {
     pub token: u64,
     /// The packet that an ICMP error quotes.
     pub quote: Quote<A>,
+    /// Of a packet that is dropped: the MTU it is too big for, or what the routing table said of it.
+    pub detail: u32,
+    /// What its sender is told.
+    pub reply: Reply<A>,
     /// What a neighbour solicitation is answered with.
     pub answer: Answer,
     /// The answer as a frame.

@@ -197,6 +197,7 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
         }
         Point::Copy => format!("a copy to {}", names.behind(note.a)),
         Point::Answer => format!("netd answers itself: {}", summary(&seen.frame).text),
+        Point::Told => format!("its sender is told: {}", summary(&seen.frame).text),
         Point::NoFlow => format!("no flow is known for {}", before.ends),
         Point::Host => {
             let who = if note.a == 0 {
@@ -237,9 +238,7 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
             )
         }
         Point::Node => format!("{dst} is an address of the node, and the port is not published"),
-        Point::Waits => {
-            "the first fragment of its datagram has not come yet: it waits for that".into()
-        }
+        Point::Waits => "the first fragment of its datagram has not come yet: it waits".into(),
         Point::Flow | Point::Begun | Point::Rewrite => String::new(),
     }
 }

@@ -92,10 +92,16 @@ pub struct Packet {
     pub options: Vec<u8>,
     /// IPv6 extension headers in order: number, and bytes behind the next-header field.
     pub extensions: Vec<(u8, Vec<u8>)>,
+    /// IPv4: whether it must not be cut to pieces; a fragment may be.
+    pub dont_fragment: bool,
+    /// Identification and type of service of IPv4.
+    pub id_tos: (u16, u8),
     /// IPv4 fragment: offset in units of eight bytes, and whether more follow.
     pub fragment: (u16, bool),
     /// Bytes behind the packet's end, as short frames have them.
     pub padding: usize,
+    /// IPv6: the flow label.
+    pub label: u32,
     /// Bytes 4 to 7 of an ICMP message that is no echo.
     pub rest: [u8; 4],
     /// TCP: sequence number, and what is acknowledged where the segment does.
@@ -117,8 +123,11 @@ impl Packet {
             payload: b"a payload of odd length".to_vec(),
             options: Vec::new(),
             extensions: Vec::new(),
+            dont_fragment: true,
+            id_tos: (0x1234, 0),
             fragment: (0, false),
             padding: 0,
+            label: 0x12345,
             rest: [0; 4],
             numbers: (1_000, 0),
         }
@@ -406,12 +415,13 @@ impl Packet {
                     d.octets(),
                 )
                 .expect("a payload of reasonable size");
-                h.identification = 0x1234;
+                h.identification = self.id_tos.0;
+                h.dscp = (self.id_tos.1 >> 2).try_into().expect("six bits");
                 h.options = Ipv4Options::try_from(&self.options[..]).expect("whole words");
                 h.total_len += self.options.len() as u16;
                 h.fragment_offset = self.fragment.0.try_into().expect("an offset of 13 bits");
                 h.more_fragments = self.fragment.1;
-                h.dont_fragment = self.fragment == (0, false);
+                h.dont_fragment = self.dont_fragment && self.fragment == (0, false);
                 h.header_checksum = h.calc_header_checksum();
                 (EtherType::IPV4, h.to_bytes().to_vec())
             }
@@ -426,7 +436,7 @@ impl Packet {
                 let first = self.extensions.first().map_or(self.proto(), |(n, _)| *n);
                 let h = Ipv6Header {
                     traffic_class: 0,
-                    flow_label: 0x12345.try_into().expect("20 bits"),
+                    flow_label: self.label.try_into().expect("20 bits"),
                     payload_length: (extensions.len() + body.len()) as u16,
                     next_header: IpNumber(first),
                     hop_limit: self.ttl,

@@ -2,6 +2,7 @@
 //! that is checked must have raised exactly one counter by one.
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use netd_common::answer::is_told;
 use netd_common::reason::{DropReason, Hook};
 
 use super::frame::{Packet, checksums_are_right};
@@ -219,9 +220,31 @@ impl Outcome {
         self.ended(Action::Drop, None)
     }
 
-    /// It died for this reason.
+    /// It died for this reason; where that is told to senders, its sender may have been told.
     #[track_caller]
     pub fn dropped(&self, reason: DropReason) -> &Self {
+        if self.action == Action::Redirect && is_told(self.hook, reason as u8) {
+            return self.answered(reason);
+        }
+        self.ended(Action::Drop, Some(reason))
+    }
+
+    /// It died for this reason, and its sender is told.
+    #[track_caller]
+    pub fn answered(&self, reason: DropReason) -> &Self {
+        let wanted = vec![(self.hook, Some(reason), 1, self.given.len() as u64)];
+        assert_eq!(
+            (self.action, &self.counted),
+            (Action::Redirect, &wanted),
+            "verdict and counters of {:02x?}",
+            self.given
+        );
+        self
+    }
+
+    /// It died for this reason, and nobody is told.
+    #[track_caller]
+    pub fn silent(&self, reason: DropReason) -> &Self {
         self.ended(Action::Drop, Some(reason))
     }
 

@@ -538,6 +538,7 @@ fn a_packet_with_an_idle_fragment_header_is_whole() {
 fn a_frame_as_large_as_may_wait_does() {
     World::both(|w, family| {
         w.publish(None, family, 17, 80, &A, 80);
+        w.ip("link set epa mtu 3000");
         let mut packet = udp(&OUTSIDE, &NODE, family);
         packet.payload = vec![7; 3_000];
         let head = if family == Family::V4 { 34 } else { 62 };

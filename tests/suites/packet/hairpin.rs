@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 
 use netd_common::maps::{FlowKind, port_flags};
+use netd_common::reason::DropReason;
 use netd_tests::drop_cases;
 use netd_tests::packet::{
     A, B, C, Family, Flags, GATEWAY, GATEWAY2, Host, Kind, L4, LOOPBACK, NODE, NODE_TWO, OUTSIDE,
@@ -244,9 +245,9 @@ fn what_only_passes_through_the_node_is_not_caught() {
         let wanted = out.clone().hop().from_uplink(left.sport());
         left.redirected().is(&wanted);
         w.datapath().flows_remove(&|_| true).unwrap();
-        // Without any route the node's stack answers; it is no address of the node all the same.
+        // Without any route it is no address of the node all the same.
         w.ip("route del default via 192.0.2.1\nroute del default via 2001:db8:1::1 dev up0\n");
-        w.ep_out(&B, &out).redirected().unchanged();
+        w.ep_out(&B, &out).answered(DropReason::NoRoute);
         assert!(w.datapath().flows().unwrap().is_empty());
     });
 }

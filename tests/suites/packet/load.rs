@@ -11,7 +11,7 @@ use netd_tests::packet::World;
 /// was set (Linux 6.18). Older verifiers walk more of the same program and get [`OLDER`] times as much. The
 /// verifier's own limit is a million; what grows near it fails on other kernels first. What may begin flows
 /// also counts them and, where there is no room for one, walks both tables (15,000 instructions).
-const BUDGETS: [(&str, u32); 24] = [
+const BUDGETS: [(&str, u32); 25] = [
     ("netd_ep_out", 60_000),
     ("netd_ep_in", 65),
     ("netd_gw_out", 7_600),
@@ -25,6 +25,7 @@ const BUDGETS: [(&str, u32); 24] = [
     ("netd_own_frag", 60_000),
     ("netd_frag_first", 20_000),
     ("netd_icmp", 78_000),
+    ("netd_answer", 60_000),
     ("netd_xdp", 3_800),
     ("netd_sock_conn4", 470),
     ("netd_sock_conn6", 1_270),
