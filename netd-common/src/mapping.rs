@@ -149,14 +149,28 @@ pub const fn remembers(flags: u8, local: bool) -> bool {
     flags & mapping_flags::FILTER_ANY == 0 && (flags & mapping_flags::FILTER_ADDRESS != 0 || local)
 }
 
-/// The keys of the inside rows of the mappings a flow holds, by its original key and what that becomes:
-/// of the socket that began it, and of the one that was called by its mapping.
+/// The key of the inside row of the mapping that a flow has to itself, because its socket's would lead it to a
+/// socket of the node: the key of the flow, marked, so that no socket has it. Nobody comes in by such a one.
 #[inline(always)]
-pub const fn source<A: Addr>(key: &Tuple<A>, to: &Tuple<A>) -> Tuple<A> {
-    Mapping::inside(key.src, key.sport, key.proto, to.src)
+pub const fn apart<A: Addr>(key: &Tuple<A>) -> Tuple<A> {
+    Tuple {
+        pad: [1, 0, 0],
+        ..*key
+    }
 }
 
-/// See [`source`].
+/// The key of the inside row of the mapping that a flow with these [`flow_flags`] holds for who began it, by
+/// its original key and what that becomes.
+#[inline(always)]
+pub const fn source<A: Addr>(key: &Tuple<A>, to: &Tuple<A>, flags: u8) -> Tuple<A> {
+    if flags & flow_flags::APART != 0 {
+        apart(key)
+    } else {
+        Mapping::inside(key.src, key.sport, key.proto, to.src)
+    }
+}
+
+/// The same of the mapping by which a flow has come to the one it called.
 #[inline(always)]
 pub const fn called<A: Addr>(key: &Tuple<A>, to: &Tuple<A>) -> Tuple<A> {
     Mapping::inside(to.dst, to.dport, key.proto, key.dst)
@@ -285,7 +299,20 @@ mod tests {
         let node = [192, 0, 2, 1];
         let begun = Mapping::inside([10, 0, 0, 1], Be16::new(5000), 17, node);
         let callee = Mapping::inside([10, 0, 0, 2], Be16::new(6000), 17, node);
-        assert_eq!((source(&key, &to), called(&key, &to)), (begun, callee));
+        assert_eq!(
+            (source(&key, &to, flow_flags::MAPPED), called(&key, &to)),
+            (begun, callee)
+        );
+        let alone = source(&key, &to, flow_flags::MAPPED | flow_flags::APART);
+        assert_eq!(alone, apart(&key));
+        assert!(alone != begun && alone != key && alone != callee);
+        assert_ne!(
+            alone,
+            apart(&Tuple {
+                dport: Be16::new(9),
+                ..key
+            })
+        );
         assert!(holds(flow_flags::MAPPED) && holds(flow_flags::CALLED));
         assert!(!holds(
             flow_flags::TO_ENDPOINT | flow_flags::TO_NODE | flow_flags::STRICT

@@ -97,7 +97,7 @@ fn end<A: Net>(
 #[inline(never)]
 fn let_go<A: Net>(key: &Tuple<A>, other: &Tuple<A>, held: u8) {
     if held & flow_flags::MAPPED != 0 {
-        let inside = mapping_of::source(key, &other.reverse());
+        let inside = mapping_of::source(key, &other.reverse(), held);
         mapping::release::<A>(&inside);
     }
     if held & flow_flags::CALLED != 0 {

@@ -293,20 +293,27 @@ pub fn begin<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
     Ok(hop)
 }
 
-/// Holds the mappings of a new flow. Without a port for the socket's mapping, a strict network refuses and
-/// a balanced one shares a port that is in use towards other remote sockets. So does either of them where the
-/// mapping's port would lead this one flow astray.
+/// Holds the mappings of a new flow. Where the port of its socket's mapping would lead this one flow astray, it
+/// gets a mapping to itself. Without a free port a strict network refuses and a balanced one shares a port that
+/// is in use towards other remote sockets.
 #[inline(never)]
 fn mapped<A: Net>(skb: Skb) -> Result<(), DropReason> {
     let work = work::get::<A>()?;
     work.held = 0;
     if work.wish.maps {
         let strict = work.wish.options & port_flags::STRICT != 0;
-        match mapping::secure::<A>(skb) {
-            Found::HELD => work::get::<A>()?.held = u32::from(flow_flags::MAPPED),
-            Found::NO_PORT if strict => return Err(DropReason::NoPortFree),
+        let mut found = mapping::secure::<A>(skb, u32::from(flow_flags::MAPPED));
+        if found == Found::CLASH {
+            let apart = flow_flags::MAPPED | flow_flags::APART;
+            found = mapping::secure::<A>(skb, u32::from(apart));
+        }
+        if found != Found::HELD {
+            work::get::<A>()?.held = 0;
+        }
+        match found {
+            Found::NO_PORT | Found::CLASH if strict => return Err(DropReason::NoPortFree),
             Found::FULL if strict => return Err(DropReason::FlowTableFull),
-            Found::NO_PORT | Found::FULL | Found::CLASH => {}
+            Found::HELD | Found::NO_PORT | Found::FULL | Found::CLASH => {}
             _ => return Err(DropReason::FlowRace),
         }
     }

@@ -12,7 +12,7 @@ use netd_common::mapping::{
     Filter, dead, filter, flags, flows, fresh, held, is_dead, is_over, is_pair, released,
     remembers, sent_key, source,
 };
-use netd_common::maps::{Mapping, mapping_flags};
+use netd_common::maps::{Mapping, flow_flags, mapping_flags};
 use netd_common::nat::{TRIES, candidate};
 use netd_common::tuple::Tuple;
 use netd_common::wire::{L4, Packet};
@@ -86,13 +86,15 @@ unsafe fn count<A: Net>(
 }
 
 /// Finds the mapping of the socket that sent the packet at hand, or makes one, and holds it for the flow
-/// that `Work::wish` asks for: the wish's source port becomes the outside one.
+/// that `Work::wish` asks for: the wish's source port becomes the outside one. `traits`: [`flow_flags`] of the
+/// flow; with `APART` the mapping is its own.
 #[inline(never)]
-pub fn secure<A: Net>(skb: Skb) -> Found {
+pub fn secure<A: Net>(skb: Skb, traits: u32) -> Found {
     let Ok(work) = work::get::<A>() else {
         return Found::RACE;
     };
-    work.inside = source(&work.packet.tuple, &work.wish.to);
+    work.held = traits;
+    work.inside = source(&work.packet.tuple, &work.wish.to, traits as u8);
     let mut found = take::<A>();
     if found == Found::NONE {
         match reserve::<A>(skb) {
@@ -123,13 +125,14 @@ fn remember<A: Net>() {
         inside,
         wish,
         packet,
+        held,
         ..
     }) = work::get::<A>()
     else {
         return;
     };
     let local = wish.hairpin();
-    if !remembers(flags(wish.options), local) {
+    if *held & u32::from(flow_flags::APART) != 0 || !remembers(flags(wish.options), local) {
         return;
     }
     let Some(m) = A::mappings().get_ptr(&*inside) else {
@@ -219,6 +222,9 @@ fn reserve<A: Net>(skb: Skb) -> Found {
     m.other = work.inside;
     m.first = work.packet.tuple.dst.to_16();
     m.flags = flags(work.wish.options) | mapping_flags::OUTSIDE;
+    if work.held & u32::from(flow_flags::APART) != 0 {
+        m.flags &= mapping_flags::OUTSIDE | mapping_flags::STRICT;
+    }
     m.idle = m.created;
     m.word = 0;
     lead(m, work.wish.beginner());

@@ -108,6 +108,8 @@ pub mod flow_flags {
     pub const MAPPED: u8 = 1 << 2;
     /// The flow holds the mapping by which its endpoint was called.
     pub const CALLED: u8 = 1 << 3;
+    /// With `MAPPED`: the mapping is this flow's alone, not its socket's ([`crate::mapping::apart`]).
+    pub const APART: u8 = 1 << 5;
     /// Of a network with the strict profile: what is over stays for the transitory time-out.
     pub const STRICT: u8 = 1 << 4;
 }

@@ -118,7 +118,7 @@ fn held<A: Addr + Hash>(table: &FlowTable<A>) -> Result<HashSet<Tuple<A>>> {
     table.scan(|key, flow| {
         if is_original(flow) {
             if flow.flags & flow_flags::MAPPED != 0 {
-                held.insert(mapping::source(key, &flow.to));
+                held.insert(mapping::source(key, &flow.to, flow.flags));
             }
             if flow.flags & flow_flags::CALLED != 0 {
                 held.insert(mapping::called(key, &flow.to));

@@ -179,6 +179,56 @@ fn a_balanced_network_does_not_share_the_ports_of_a_strict_one() {
 }
 
 #[test]
+fn a_flow_that_gives_way_to_the_nodes_has_a_port_to_itself() {
+    World::both(|w, family| {
+        for (strict, stay) in [(0, 0), (port_flags::STRICT, 4)] {
+            println!("strict: {}", strict != 0);
+            for who in [A, B] {
+                let filter = port_flags::FILTER_ANY;
+                w.port(&who, |p| p.flags = port_flags::MASQUERADE | filter | strict);
+            }
+            assert_eq!(call(w, &A, 20_100, &OUTSIDE, family), 20_100);
+            let own = UdpSocket::bind((NODE.ip(family), 20_100)).unwrap();
+            own.connect((OUTSIDE_TWO.ip(family), 80)).unwrap();
+            let port = call(w, &A, 20_100, &OUTSIDE_TWO, family);
+            assert_ne!(port, 20_100);
+            assert_eq!(rows(w), 4, "the socket's, and that flow's");
+            // It is as taken as any other, and no way in, whatever the filter of the network.
+            let b = call(w, &B, port, &OUTSIDE, family);
+            assert!(b != port && b != 20_100, "{b}");
+            let stranger = |port| Packet::udp(&OUTSIDE, 9, &NODE, port, family);
+            w.up_in(&stranger(port)).dropped(DropReason::Filtered);
+            w.up_in(&stranger(b)).redirected();
+            let there = Packet::udp(&NODE, port, &OUTSIDE_TWO, 80, family);
+            let answer = there.answer();
+            let wanted = answer.clone().to(&A, 20_100).delivered(&GATEWAY, &A);
+            w.up_in(&answer).redirected().is(&wanted);
+            // Looked at twice, it is still held.
+            w.datapath()
+                .flows_remove(&|f| f.endpoint == B.endpoint)
+                .unwrap();
+            if strict != 0 {
+                w.age_mappings(family, 120);
+            }
+            let mut collector = w.datapath().collector().unwrap();
+            collector.collect(true).unwrap();
+            collector.collect(true).unwrap();
+            assert_eq!(rows(w), 4);
+            w.datapath().flows_remove(&|_| true).unwrap();
+            assert_eq!(rows(w), stay, "let go");
+            if strict != 0 {
+                assert_eq!(
+                    call(w, &A, 20_100, &OUTSIDE_TWO, family),
+                    port,
+                    "its own again"
+                );
+            }
+            w.forget_mappings(family);
+        }
+    });
+}
+
+#[test]
 fn a_mapping_ends_with_its_last_flow_and_rests_where_it_is_strict() {
     World::both(|w, family| {
         let gone = |w: &mut World, to: &Host| {
