@@ -14,7 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 /// Files with a test below.
-const TESTED: [&str; 7] = [
+const TESTED: [&str; 8] = [
     "01-veth-pair.sh",
     "02-switch.sh",
     "03-gateway-later.sh",
@@ -22,7 +22,10 @@ const TESTED: [&str; 7] = [
     "05-masquerade.sh",
     "06-publish-port-80.sh",
     "07-adopt-a-process.sh",
+    "08-one-file.sh",
 ];
+/// A file that one of them applies.
+const APPLIED: &str = "shop.toml";
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples")
@@ -93,6 +96,7 @@ fn every_file_has_a_test() -> Result<()> {
     }
     let readme = std::fs::read_to_string(folder().join("README.md"))?;
     assert!(files.remove("README.md"));
+    assert!(files.remove(APPLIED) && readme.contains(APPLIED));
     assert_eq!(files, TESTED.map(str::to_owned).into_iter().collect());
     for file in TESTED {
         assert!(readme.contains(file), "{file} is not in the folder's page");
@@ -199,6 +203,23 @@ fn the_namespace_of_a_process_is_adopted() -> Result<()> {
     let lab = lab("example-adopt")?;
     let shown = works(&lab, "07-adopt-a-process.sh", &[], &["guest"])?;
     assert_eq!(answered(&shown), 2, "{shown}");
+    Ok(())
+}
+
+#[test]
+fn one_file_is_applied_changed_and_deleted() -> Result<()> {
+    let lab = lab("example-file")?;
+    let shows = [
+        "+ network front\n",
+        "to be created: 7, changed: 0, made anew: 0, removed: 0",
+        "nothing to do\n",
+        "hello 10.78.0.1\n",
+        "- publish 8079/tcp\n",
+        "removed: 6",
+    ];
+    let shown = works(&lab, "08-one-file.sh", &[], &shows)?;
+    assert_eq!(answered(&shown), 1, "{shown}");
+    assert_eq!(shown.matches("nothing to do\n").count(), 2, "{shown}");
     Ok(())
 }
 

@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use crate::stream::{Connection, Stream};
 use crate::{
     Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec,
-    MonitorFilter, Network, NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
-    Trace, TraceRequest,
+    Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan, Problem, PublishSpec,
+    Published, StatLine, Status, Trace, TraceRequest,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -57,6 +57,8 @@ pub enum ClientError {
         status: u16,
         /// The daemon's own line.
         message: String,
+        /// Of a [`Manifest`]: what is wrong with each object.
+        problems: Vec<Problem>,
     },
     /// The conversation broke off, or the answer is not netd's.
     #[error("{request} on {socket} failed: {why}")]
@@ -266,6 +268,22 @@ impl Client {
         Err(refusal(&method, path, status, &body.to_bytes()))
     }
 
+    /// `POST /v1/plan`: what [`Client::apply`] would do.
+    pub async fn plan(&self, manifest: &Manifest) -> Result<Plan> {
+        self.post("/v1/plan", manifest).await
+    }
+
+    /// `POST /v1/apply`.
+    pub async fn apply(&self, manifest: &Manifest) -> Result<Plan> {
+        self.post("/v1/apply", manifest).await
+    }
+
+    /// `GET /v1/export`, of one owner or all.
+    pub async fn export(&self, owner: Option<&str>) -> Result<Manifest> {
+        self.get(&with_query("/v1/export", &[("owner", owner)]))
+            .await
+    }
+
     async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
         self.call(Method::GET, path, Bytes::new()).await
     }
@@ -375,13 +393,14 @@ impl Client {
 
 /// The error of an answer that is not 2xx.
 fn refusal(method: &Method, path: &str, status: StatusCode, body: &[u8]) -> ClientError {
-    let message = serde_json::from_slice::<crate::Error>(body).map_or_else(
-        |_| format!("the daemon answered {status} to {method} {path}"),
-        |e| e.error,
-    );
+    let error = serde_json::from_slice(body).unwrap_or_else(|_| crate::Error {
+        error: format!("the daemon answered {status} to {method} {path}"),
+        problems: Vec::new(),
+    });
     ClientError::Api {
         status: status.as_u16(),
-        message,
+        message: error.error,
+        problems: error.problems,
     }
 }
 

@@ -22,11 +22,14 @@
 //! | `GET /v1/capture` ([`CaptureOf`] as query) | -> the same, of packets with their bytes |
 //! | `GET /v1/fdb` (`?network=N`) | -> [`[FdbLine]`](FdbLine) |
 //! | `POST /v1/trace` | [`TraceRequest`] -> [`Trace`] |
+//! | `POST /v1/plan`, `POST /v1/apply` | [`Manifest`] -> [`Plan`] |
+//! | `GET /v1/export` (`?owner=O`) | -> [`Manifest`] |
 
 mod client;
 mod endpoint;
 mod inspect;
 mod macs;
+mod manifest;
 mod masquerade;
 mod network;
 mod observe;
@@ -43,6 +46,7 @@ pub use inspect::{
     RouteLine,
 };
 pub use macs::{Macs, MacsError};
+pub use manifest::{Action, FieldChange, Manifest, Plan, PlanLine, Problem, PublishOf, object};
 pub use masquerade::{Filtering, MasqueradePorts, MasqueradePortsError, Profile};
 pub use network::{Network, NetworkCreate, NetworkKind, NetworkSet};
 pub use observe::{
@@ -67,4 +71,7 @@ pub type Labels = std::collections::BTreeMap<String, String>;
 pub struct Error {
     /// One line: what was wrong, with which object, why, and what to do.
     pub error: String,
+    /// Of a [`Manifest`]: everything that is wrong with it, object by object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::Owner;
+
 /// Transport protocol of a published port or a flow filter.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -123,6 +125,9 @@ pub struct Published {
     /// What was asked for, `HOSTPORT` 0 replaced by the port that was found.
     #[serde(flatten)]
     pub spec: PublishSpec,
+    /// Who asked for it.
+    #[serde(default)]
+    pub owner: Owner,
 }
 
 fn ports(spec: &str, text: &str, what: &str) -> Result<(u16, u16), SpecError> {

@@ -17,6 +17,7 @@ use crate::model::Fault;
 pub struct Refusal {
     status: StatusCode,
     line: String,
+    problems: Vec<netd_api::Problem>,
 }
 
 impl Refusal {
@@ -25,6 +26,7 @@ impl Refusal {
         Self {
             status: StatusCode::FORBIDDEN,
             line: line.into(),
+            problems: vec![],
         }
     }
 
@@ -33,12 +35,17 @@ impl Refusal {
         Self {
             status: StatusCode::BAD_REQUEST,
             line: line.into(),
+            problems: vec![],
         }
     }
 
     /// There is no such path or method.
     pub fn no_route(status: StatusCode, line: String) -> Self {
-        Self { status, line }
+        Self {
+            status,
+            line,
+            problems: vec![],
+        }
     }
 }
 
@@ -56,6 +63,7 @@ impl From<ServiceError> for Refusal {
         Self {
             status,
             line: e.line,
+            problems: e.problems,
         }
     }
 }
@@ -63,7 +71,9 @@ impl From<ServiceError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let error = self.line.replace('\n', " ");
-        (self.status, Json(netd_api::Error { error })).into_response()
+        let problems = self.problems;
+        let body = netd_api::Error { error, problems };
+        (self.status, Json(body)).into_response()
     }
 }
 
@@ -79,6 +89,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             .map_err(|e: BytesRejection| Refusal {
                 status: e.status(),
                 line: format!("the body was not read: {}", e.body_text()),
+                problems: vec![],
             })?;
         serde_json::from_slice(&bytes)
             .map(Self)

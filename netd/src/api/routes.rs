@@ -7,8 +7,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use netd_api::{
     Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec,
-    MonitorFilter, Network, NetworkCreate, NetworkSet, PublishSpec, Published, StatLine, Status,
-    Trace, TraceRequest,
+    Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan, PublishSpec, Published,
+    StatLine, Status, Trace, TraceRequest,
 };
 use serde::Deserialize;
 
@@ -32,6 +32,12 @@ struct OfEndpoint {
     endpoint: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OfOwner {
+    owner: Option<String>,
+}
+
 /// All calls.
 pub fn router(handle: Handle) -> Router {
     Router::new()
@@ -53,6 +59,9 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/trace", post(trace))
         .route("/v1/monitor", get(monitor))
         .route("/v1/capture", get(capture))
+        .route("/v1/plan", post(plan))
+        .route("/v1/apply", post(apply))
+        .route("/v1/export", get(export))
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
         .with_state(handle)
@@ -214,4 +223,19 @@ async fn capture(
     Params(of): Params<CaptureOf>,
 ) -> Result<Response, Refusal> {
     Ok(lines(listen::capture(&h, of).await?))
+}
+
+async fn plan(State(h): State<Handle>, Body(manifest): Body<Manifest>) -> Answer<Plan> {
+    Ok(Json(h.call(move |core| core.plan_file(&manifest)).await?))
+}
+
+async fn apply(State(h): State<Handle>, Body(manifest): Body<Manifest>) -> Answer<Plan> {
+    Ok(Json(h.call(move |core| core.apply_file(&manifest)).await?))
+}
+
+async fn export(State(h): State<Handle>, Params(of): Params<OfOwner>) -> Answer<Manifest> {
+    Ok(Json(
+        h.call(move |core| Ok(core.export(of.owner.as_deref())))
+            .await?,
+    ))
 }

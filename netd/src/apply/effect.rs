@@ -75,10 +75,22 @@ pub fn record(actual: &mut Actual, step: &Step, outcome: Outcome) -> Vec<Step> {
             vec![Step::Unhook(device.clone())]
         }
         Step::Unhook(device) => {
-            actual.hooked.remove(device);
-            vec![]
+            if !actual.hooked.remove(device) {
+                return vec![];
+            }
+            match actual.devices.get(device).map(|d| &d.alias) {
+                Some(Alias::Network(_)) => vec![Step::HookGateway(device.clone())],
+                Some(Alias::Endpoint(_) | Alias::Making(_)) => {
+                    vec![Step::HookEndpoint(device.clone())]
+                }
+                // What it left behind is nobody's.
+                None => vec![],
+            }
         }
-        Step::Down { .. } | Step::EndFlows(_) => vec![],
+        Step::Down { device, .. } => vec![Step::Up {
+            device: device.clone(),
+        }],
+        Step::Up { .. } | Step::EndFlows(_) => vec![],
         Step::Port(k, v) => vec![Step::Port(*k, swap(&mut actual.ports, *k, v.as_ref()))],
         Step::Fdb(k, v) => vec![Step::Fdb(*k, swap(&mut actual.fdb, *k, v.as_ref()))],
         Step::Host(k, v) => vec![Step::Host(*k, swap(&mut actual.hosts, *k, v.as_ref()))],

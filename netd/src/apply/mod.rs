@@ -1,6 +1,8 @@
 //! Runs plans: every step on the node, what it did into the actual state, and the way back.
 
 mod effect;
+#[cfg(test)]
+mod exhaustive;
 mod node;
 mod settle;
 

@@ -51,6 +51,10 @@ impl Executor for Node {
                 let down = link::Set::new(device).down().request().or(libc::ENODEV);
                 self.netlink.batch(vec![down])?;
             }
+            Step::Up { device } => {
+                self.netlink
+                    .batch(vec![link::Set::new(device).up().request()])?;
+            }
             Step::Delete {
                 device,
                 ifindex,
@@ -67,12 +71,8 @@ impl Executor for Node {
             Step::HookGateway(device) => self.datapath.hook_gateway(device)?,
             Step::Unhook(device) => self.datapath.unhook(device)?,
             Step::EndFlows(ended) => {
-                self.datapath.flows_remove(&|flow| {
-                    ended.publishes.contains(&flow.publish)
-                        || [flow.endpoint, flow.client]
-                            .iter()
-                            .any(|n| ended.endpoints.contains(n))
-                })?;
+                self.datapath
+                    .flows_remove(&|flow| ended.cuts(flow.publish, flow.endpoint, flow.client))?;
                 for endpoint in &ended.endpoints {
                     self.datapath.flow_use_remove(*endpoint)?;
                 }

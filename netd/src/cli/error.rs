@@ -24,8 +24,19 @@ pub struct Exit {
     pub status: u8,
 }
 
+/// Several things that are wrong, one line each: exits with 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Listed(pub Vec<String>);
+
 /// Prints why a verb failed and says how to exit.
 pub fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(Listed(lines)) = error.downcast_ref() {
+        for line in lines {
+            eprintln!("netd: {}", one_line(line));
+        }
+        return ExitCode::from(FAILED);
+    }
     eprintln!("netd: {}", one_line(&format!("{error:#}")));
     ExitCode::from(status(error))
 }

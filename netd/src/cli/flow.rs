@@ -155,7 +155,8 @@ fn half(before: (IpAddr, u16), after: (IpAddr, u16), kind: Number) -> String {
     }
 }
 
-fn flows(flows: &[FlowLine]) -> String {
+/// A table of flows.
+pub(super) fn flows(flows: &[FlowLine]) -> String {
     table(
         &[
             "PROTO",

@@ -10,6 +10,7 @@ mod daemon;
 mod doctor;
 mod endpoint;
 mod error;
+mod file;
 mod flow;
 mod hints;
 mod inspect;
@@ -113,6 +114,14 @@ enum Verb {
     Unpublish(publish::Unpublish),
     /// List published ports
     Published(publish::List),
+    /// Make what a file asks for, with the smallest change
+    Apply(file::Apply),
+    /// Show what `apply` would do, and which live flows that would cut
+    Plan(file::Make),
+    /// Remove what a file made
+    Delete(file::Delete),
+    /// Write what is there as a file that `apply` takes
+    Export(file::Export),
     /// Flows: tracked conversations
     #[command(subcommand)]
     Flow(flow::Flow),
@@ -195,6 +204,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Publish(v) => wait(publish::publish(v, ctx)),
         Verb::Unpublish(v) => wait(publish::unpublish(v, ctx)),
         Verb::Published(v) => wait(publish::list(v, ctx)),
+        Verb::Apply(v) => wait(file::apply(v, ctx)),
+        Verb::Plan(v) => wait(file::plan(v, ctx)),
+        Verb::Delete(v) => wait(file::delete(v, ctx)),
+        Verb::Export(v) => wait(file::export(v, ctx)),
         Verb::Flow(v) => wait(flow::flow(v, ctx)),
         Verb::Fdb(v) => wait(flow::fdb(v, ctx)),
         Verb::Trace(v) => wait(trace::run(v, ctx)),

@@ -130,6 +130,7 @@ mod tests {
             endpoint: "api".into(),
             network: "web".into(),
             spec: spec.parse().unwrap(),
+            owner: "cli".into(),
         };
         let text = lines(&[one("8000-8009:80-89"), one("[::1]:53:5353/udp")]);
         let rows: Vec<Vec<&str>> = text

@@ -8,7 +8,8 @@ use netd_api::{Attach, Endpoint as ApiEndpoint};
 use super::core::Core;
 use super::error::Result;
 use crate::model::attach::{self, Target};
-use crate::model::{Change, Endpoint, Key, Netns, Object};
+use crate::model::{Change, Desired, Endpoint, Key, Netns, Object};
+use crate::net::reaper::Reaper;
 use crate::net::{NetError, NetnsFile, inside, neighbour, ports};
 use crate::plan::Scope;
 
@@ -17,17 +18,19 @@ impl Core {
     pub fn attach(&mut self, request: &Attach) -> Result<ApiEndpoint> {
         attach::check(&self.desired, request)?;
         let ns = NetnsFile::open(&request.target)?;
-        self.wait_for_leaving(ns.id);
+        wait_for_leaving(&self.node.reaper, &mut self.leaving, ns.id);
         let ifname = inside::free_device(&ns, request.ifname.as_deref())?;
         let target = Target {
             netns: ns.id,
             ifname,
         };
-        let mut endpoint = attach::build(&self.desired, request, &target, &self.free_id()?)?;
+        let mut endpoint =
+            attach::build(&self.desired, request, &target, &free_id(&self.desired)?)?;
         drop(ns);
         endpoint.number = self.desired.take_number();
         self.forget_neighbours(&endpoint);
-        let mut put = self.resolve_publishes(&endpoint, &request.publish)?;
+        let owner = endpoint.owner.clone();
+        let mut put = self.resolve_publishes(&endpoint, &request.publish, &owner)?;
         let number = endpoint.number;
         let scope = Scope::Endpoint {
             network: endpoint.network,
@@ -84,7 +87,7 @@ impl Core {
     }
 
     /// The node must not send to whoever had the addresses before.
-    fn forget_neighbours(&mut self, endpoint: &Endpoint) {
+    pub(super) fn forget_neighbours(&mut self, endpoint: &Endpoint) {
         let network = self.desired.networks.get(&endpoint.network);
         let outer = network.map_or(0, |n| self.actual.ifindex(&n.outer()));
         let ips: Vec<IpAddr> = endpoint.addresses.iter().map(IpNet::addr).collect();
@@ -94,27 +97,27 @@ impl Core {
             tracing::warn!("{e}");
         }
     }
+}
 
-    /// The device names of a namespace are free again only when the kernel is done with the devices
-    /// that leave it.
-    fn wait_for_leaving(&mut self, ns: Netns) {
-        let reaper = &self.node.reaper;
-        self.leaving.retain(|(_, ifindex)| reaper.has(*ifindex));
-        if self.leaving.iter().any(|(leaving, _)| *leaving == ns) {
-            reaper.wait();
-            self.leaving.clear();
-        }
+/// The device names of a namespace are free again only when the kernel is done with the devices
+/// that leave it.
+pub(super) fn wait_for_leaving(reaper: &Reaper, leaving: &mut Vec<(Netns, u32)>, ns: Netns) {
+    leaving.retain(|(_, ifindex)| reaper.has(*ifindex));
+    if leaving.iter().any(|(leaving, _)| *leaving == ns) {
+        reaper.wait();
+        leaving.clear();
     }
+}
 
-    fn free_id(&self) -> Result<String> {
-        loop {
-            let bytes = ports::random::<6>().map_err(|e| NetError::io("no random bytes", e))?;
-            let id = bytes
-                .iter()
-                .fold(String::new(), |text, b| format!("{text}{b:02x}"));
-            if self.desired.endpoints.values().all(|e| e.id != id) {
-                return Ok(id);
-            }
+/// An id that no endpoint has.
+pub(super) fn free_id(desired: &Desired) -> Result<String> {
+    loop {
+        let bytes = ports::random::<6>().map_err(|e| NetError::io("no random bytes", e))?;
+        let id = bytes
+            .iter()
+            .fold(String::new(), |text, b| format!("{text}{b:02x}"));
+        if desired.endpoints.values().all(|e| e.id != id) {
+            return Ok(id);
         }
     }
 }

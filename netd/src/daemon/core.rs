@@ -180,7 +180,7 @@ impl Core {
         Ok(())
     }
 
-    fn settle(&mut self, scope: Scope, mode: Mode) -> Result<()> {
+    pub(super) fn settle(&mut self, scope: Scope, mode: Mode) -> Result<()> {
         let settled = apply::settle(&mut self.node, &self.desired, &mut self.actual, scope, mode);
         self.refresh_watchers();
         settled.map_err(ServiceError::from)

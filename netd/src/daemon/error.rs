@@ -1,6 +1,9 @@
 //! What the daemon answers when it cannot do what was asked: one line, and whose fault it is.
 
+use netd_api::Problem;
+
 use crate::apply::{ApplyError, Failed};
+use crate::model::file::Refused;
 use crate::model::{Fault, ModelError};
 use crate::net::NetError;
 use crate::store::StoreError;
@@ -13,35 +16,46 @@ pub struct ServiceError {
     pub line: String,
     /// Whose fault it is; none: the node's.
     pub fault: Option<Fault>,
+    /// Of a file: what is wrong with each object.
+    pub problems: Vec<Problem>,
 }
 
 /// Result of the daemon's services.
 pub type Result<T> = std::result::Result<T, ServiceError>;
 
 impl ServiceError {
-    /// The node's fault.
-    pub fn node(line: impl Into<String>) -> Self {
+    fn of(line: impl Into<String>, fault: Option<Fault>) -> Self {
         Self {
             line: line.into(),
-            fault: None,
+            fault,
+            problems: vec![],
         }
+    }
+
+    /// The node's fault.
+    pub fn node(line: impl Into<String>) -> Self {
+        Self::of(line, None)
     }
 
     /// A collision with what is there.
     pub fn conflict(line: impl Into<String>) -> Self {
-        Self {
-            line: line.into(),
-            fault: Some(Fault::Conflict),
-        }
+        Self::of(line, Some(Fault::Conflict))
+    }
+
+    /// What was asked for makes no sense.
+    pub fn bad(line: impl Into<String>) -> Self {
+        Self::of(line, Some(Fault::Bad))
+    }
+
+    /// What it is about is not there.
+    pub fn missing(line: impl Into<String>) -> Self {
+        Self::of(line, Some(Fault::Missing))
     }
 }
 
 impl From<ModelError> for ServiceError {
     fn from(e: ModelError) -> Self {
-        Self {
-            line: e.to_string(),
-            fault: Some(e.fault()),
-        }
+        Self::of(e.to_string(), Some(e.fault()))
     }
 }
 
@@ -53,9 +67,18 @@ impl From<NetError> for ServiceError {
             NetError::DeviceTaken { .. } => Some(Fault::Conflict),
             NetError::Netlink { .. } | NetError::Io { .. } | NetError::Decode(_) => None,
         };
+        Self::of(e.to_string(), fault)
+    }
+}
+
+impl From<Refused> for ServiceError {
+    fn from(refused: Refused) -> Self {
+        let line = |p: &Problem| format!("{}: {}", p.object, p.error);
+        let lines: Vec<String> = refused.problems.iter().map(line).collect();
         Self {
-            line: e.to_string(),
-            fault,
+            line: lines.join("; "),
+            fault: refused.fault,
+            problems: refused.problems,
         }
     }
 }

@@ -62,7 +62,7 @@ impl Core {
             .map(|e| e.number))
     }
 
-    fn show_flow(&self, f: &FlowRecord) -> FlowLine {
+    pub(super) fn show_flow(&self, f: &FlowRecord) -> FlowLine {
         FlowLine {
             kind: f.kind.name().to_owned(),
             proto: Proto::from_number(f.proto)

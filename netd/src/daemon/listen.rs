@@ -108,9 +108,10 @@ impl Core {
         let network = filter.network.as_deref();
         let reason = filter.reason.as_deref().map(|name| {
             let found = DropReason::ALL.iter().find(|r| r.name() == name);
-            found.copied().ok_or_else(|| ServiceError {
-                line: format!("there is no drop reason {name}; docs/drops.md lists them"),
-                fault: Some(Fault::Bad),
+            found.copied().ok_or_else(|| {
+                ServiceError::bad(format!(
+                    "there is no drop reason {name}; docs/drops.md lists them"
+                ))
             })
         });
         let endpoint = filter.endpoint.as_deref();
@@ -139,23 +140,19 @@ impl Core {
                 } else if self.uplinks.values().any(|u| u.name == target) {
                     Target::Uplink(target.to_owned())
                 } else if no_endpoint.fault() == Fault::Missing {
-                    return Err(ServiceError {
-                        line: format!(
-                            "there is no endpoint, network or uplink {target}; `netd endpoint ls`, \
-                             `netd network ls` and `netd status` list them"
-                        ),
-                        fault: Some(Fault::Missing),
-                    });
+                    return Err(ServiceError::missing(format!(
+                        "there is no endpoint, network or uplink {target}; `netd endpoint ls`, \
+                         `netd network ls` and `netd status` list them"
+                    )));
                 } else {
                     return Err(no_endpoint.into());
                 }
             }
         };
         if of.snaplen == 0 {
-            return Err(ServiceError {
-                line: format!("snaplen is 1 to {MAX_SNAPLEN} bytes"),
-                fault: Some(Fault::Bad),
-            });
+            return Err(ServiceError::bad(format!(
+                "snaplen is 1 to {MAX_SNAPLEN} bytes"
+            )));
         }
         Ok(Wish::Capture(found, of.snaplen.min(MAX_SNAPLEN as u32)))
     }

@@ -9,6 +9,8 @@
 //! | `sockets` | the cgroup of the socket hooks |
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
 //! | [`listen`] | when the programs tell, and who listens |
+//! | `file` | plan, apply, export: many changes as one |
+//! | `reach` | changes inside of endpoints that stay |
 //! | `local` | the node's own addresses |
 //! | `observe`, `flows` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
@@ -23,6 +25,7 @@ pub mod cleanup;
 mod collect;
 pub mod core;
 pub mod error;
+mod file;
 mod flows;
 pub mod inspect;
 pub mod listen;
@@ -31,6 +34,7 @@ pub mod lock;
 mod network;
 mod observe;
 mod publish;
+mod reach;
 mod sockets;
 mod start;
 pub mod trace;

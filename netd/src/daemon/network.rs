@@ -1,9 +1,12 @@
 //! Creating and removing networks.
 
+use std::collections::BTreeMap;
+
 use netd_api::{Network as ApiNetwork, NetworkCreate, NetworkSet};
 
 use super::core::Core;
 use super::error::Result;
+use super::uplink::Uplink;
 use crate::model::network::{self, Context};
 use crate::model::network_set;
 use crate::model::subnet::Occupied;
@@ -20,12 +23,7 @@ impl Core {
     pub fn create_network(&mut self, request: &NetworkCreate) -> Result<ApiNetwork> {
         let node = self.occupied()?;
         let mac = free_mac()?;
-        let mtu = self
-            .uplinks
-            .values()
-            .map(|u| u.row.mtu)
-            .min()
-            .unwrap_or(MTU);
+        let mtu = default_mtu(&self.uplinks);
         let context = Context {
             node: &node,
             pools: &self.settings.pools,
@@ -81,7 +79,7 @@ impl Core {
     }
 
     /// Takes addresses of a gateway that stays back that were just added.
-    fn take_addresses(&mut self, before: &Network, added: &[std::net::IpAddr]) {
+    pub(super) fn take_addresses(&mut self, before: &Network, added: &[std::net::IpAddr]) {
         let outer = before.outer();
         let ifindex = self.actual.ifindex(&outer);
         let new = added.iter().filter(|ip| !before.gateways.contains(ip));
@@ -98,7 +96,7 @@ impl Core {
 
     /// Adds the default routes of an endpoint that is there; says which ones were not there before.
     /// None: its namespace cannot be found (any more), or it refuses.
-    fn add_defaults(&self, endpoint: &Endpoint) -> Option<Vec<std::net::IpAddr>> {
+    pub(super) fn add_defaults(&self, endpoint: &Endpoint) -> Option<Vec<std::net::IpAddr>> {
         self.actual.devices.get(&endpoint.device())?;
         let added = NetnsFile::open(&endpoint.target).and_then(|ns| {
             if ns.id == endpoint.netns {
@@ -143,7 +141,7 @@ impl Core {
 
     /// What the node's own addresses and routes occupy. Default routes do not count, nor do netd's
     /// own devices.
-    fn occupied(&mut self) -> Result<Vec<Occupied>> {
+    pub(super) fn occupied(&mut self) -> Result<Vec<Occupied>> {
         let netlink = &mut self.node.netlink;
         let links = link::all(netlink)?;
         let addresses = route::addresses(netlink)?;
@@ -184,12 +182,18 @@ impl Core {
 }
 
 /// Takes default routes back that were just added.
-fn take_defaults(endpoint: &Endpoint, added: &[std::net::IpAddr]) {
+pub(super) fn take_defaults(endpoint: &Endpoint, added: &[std::net::IpAddr]) {
     let taken = NetnsFile::open(&endpoint.target)
         .and_then(|ns| inside::remove_defaults(&ns, &endpoint.ifname, added));
     if let Err(e) = taken {
         tracing::warn!("endpoint {}: while taking back: {e}", endpoint.name);
     }
+}
+
+/// MTU where nobody says one: the smallest of the uplinks.
+pub(super) fn default_mtu(uplinks: &BTreeMap<u32, Uplink>) -> u32 {
+    let all = uplinks.values().map(|u| u.row.mtu);
+    all.min().unwrap_or(MTU)
 }
 
 fn is_everywhere(ip: std::net::IpAddr) -> bool {
@@ -200,7 +204,7 @@ fn is_everywhere(ip: std::net::IpAddr) -> bool {
 }
 
 /// A random MAC: locally administered, unicast.
-fn free_mac() -> Result<[u8; 6]> {
+pub(super) fn free_mac() -> Result<[u8; 6]> {
     let mut mac = ports::random::<6>().map_err(|e| NetError::io("no random bytes", e))?;
     mac[0] = mac[0] & 0xfc | 0x02;
     Ok(mac)

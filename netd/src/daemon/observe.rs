@@ -133,6 +133,7 @@ impl Core {
                 .map_or("?", |e| self.network_name(e.network))
                 .to_owned(),
             spec: p.spec.clone(),
+            owner: p.owner.clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use netd_api::{HostSpec, Proto, PublishSpec, Published};
 
 use super::core::Core;
 use super::error::{Result, ServiceError};
+use crate::datapath::Datapath;
 use crate::model::publish::{self, listen_on, overlaps};
 use crate::model::{Change, Endpoint, Key, ModelError, Object, Publish};
 use crate::net::{NetError, ports};
@@ -20,7 +21,7 @@ impl Core {
     /// Publishes ports of an endpoint, all or none.
     pub fn publish(&mut self, text: &str, specs: &[PublishSpec]) -> Result<Vec<Published>> {
         let endpoint = self.desired.endpoint(text, None)?.clone();
-        let put = self.resolve_publishes(&endpoint, specs)?;
+        let put = self.resolve_publishes(&endpoint, specs, "cli")?;
         let numbers: Vec<u32> = put.iter().filter_map(number).collect();
         self.transact(
             Change {
@@ -73,19 +74,13 @@ impl Core {
         &mut self,
         endpoint: &Endpoint,
         specs: &[PublishSpec],
+        owner: &str,
     ) -> Result<Vec<Object>> {
-        let resolved = self.resolve(endpoint, specs);
+        let resolved = self.resolve(endpoint, specs, owner);
         if resolved.is_err() {
             self.release_claims();
         }
         resolved
-    }
-
-    /// No process can take a port between the look at it and the row that publishes it: the claim
-    /// comes first.
-    fn claim_free(&mut self, endpoint: &Endpoint, host: &HostSpec, port: u16) -> Result<()> {
-        self.node.datapath.claim(host.proto.number(), port)?;
-        probe(endpoint, host, port)
     }
 
     pub(super) fn release_claims(&mut self) {
@@ -94,20 +89,19 @@ impl Core {
         }
     }
 
-    fn resolve(&mut self, endpoint: &Endpoint, specs: &[PublishSpec]) -> Result<Vec<Object>> {
+    fn resolve(
+        &mut self,
+        endpoint: &Endpoint,
+        specs: &[PublishSpec],
+        owner: &str,
+    ) -> Result<Vec<Object>> {
         let mut chosen: Vec<PublishSpec> = Vec::new();
         for spec in specs {
             let group = publish::expand(&self.settings.publish_addresses, endpoint, spec)?;
             for spec in &group {
                 publish::check(&self.desired, endpoint, spec)?;
-            }
-            if spec.host.host_port == 0 {
-                let found = self.any_port(endpoint, &group, &chosen)?;
-                chosen.extend(found);
-                continue;
-            }
-            for spec in group {
-                if chosen.iter().any(|o| overlaps(&o.host, &spec.host)) {
+                if spec.host.host_port != 0 && chosen.iter().any(|o| overlaps(&o.host, &spec.host))
+                {
                     let why = "another port of the same request overlaps it".into();
                     return Err(ModelError::Publish {
                         spec: spec.to_string(),
@@ -115,11 +109,13 @@ impl Core {
                     }
                     .into());
                 }
-                for port in spec.host.host_port..=spec.host.host_end {
-                    self.claim_free(endpoint, &spec.host, port)?;
-                }
-                chosen.push(spec);
             }
+            let free = |host: &HostSpec| {
+                publish::taken_by(&self.desired, host).is_none()
+                    && !chosen.iter().any(|o| overlaps(&o.host, host))
+            };
+            let found = claim_ports(&mut self.node.datapath, endpoint, &group, &free)?;
+            chosen.extend(found);
         }
         let records = chosen.into_iter().map(|spec| {
             let number = self.desired.take_number();
@@ -127,52 +123,80 @@ impl Core {
                 number,
                 endpoint: endpoint.number,
                 spec,
+                owner: owner.to_owned(),
             })
         });
         Ok(records.collect())
     }
+}
 
-    /// The same specs with a port that is free on all of their addresses.
-    fn any_port(
-        &mut self,
-        endpoint: &Endpoint,
-        group: &[PublishSpec],
-        chosen: &[PublishSpec],
-    ) -> Result<Vec<PublishSpec>> {
-        let random = ports::random::<2>().map_err(|e| NetError::io("no random bytes", e))?;
-        let (first, count) = (*DYNAMIC.start(), DYNAMIC.end() - DYNAMIC.start() + 1);
-        let start = u16::from_ne_bytes(random) % count;
-        let all = (0..count).map(|i| first + (start + i) % count);
-        // A published port that the kernel gives to sockets by itself would be two things at once.
-        let ephemeral = ports::ephemeral();
-        let (apart, among): (Vec<u16>, Vec<u16>) = all.partition(|p| !ephemeral.contains(p));
-        for port in apart.into_iter().chain(among) {
-            let with_port = |spec: &PublishSpec| PublishSpec {
-                host: HostSpec {
-                    host_port: port,
-                    host_end: port,
-                    ..spec.host
-                },
-                ..spec.clone()
-            };
-            let group: Vec<PublishSpec> = group.iter().map(with_port).collect();
-            let free = |host: &HostSpec| {
-                publish::taken_by(&self.desired, host).is_none()
-                    && !chosen.iter().any(|o| overlaps(&o.host, host))
-            };
-            if group.iter().all(|spec| free(&spec.host))
-                && group
-                    .iter()
-                    .all(|spec| self.claim_free(endpoint, &spec.host, port).is_ok())
-            {
-                return Ok(group);
-            }
-        }
-        let spec = group.first().map_or(String::new(), ToString::to_string);
-        Err(ServiceError::conflict(format!(
-            "cannot publish {spec}: no port is free"
-        )))
+/// Claims the ports of one request's specs on the node; where any will do, one that is `free` on all
+/// of their addresses.
+pub(super) fn claim_ports(
+    datapath: &mut Datapath,
+    endpoint: &Endpoint,
+    group: &[PublishSpec],
+    free: &dyn Fn(&HostSpec) -> bool,
+) -> Result<Vec<PublishSpec>> {
+    if group.iter().any(|spec| spec.host.host_port == 0) {
+        return any_port(datapath, endpoint, group, free);
     }
+    for spec in group {
+        for port in spec.host.host_port..=spec.host.host_end {
+            claim_free(datapath, endpoint, &spec.host, port)?;
+        }
+    }
+    Ok(group.to_vec())
+}
+
+/// No process can take a port between the look at it and the row that publishes it: the claim
+/// comes first.
+fn claim_free(
+    datapath: &mut Datapath,
+    endpoint: &Endpoint,
+    host: &HostSpec,
+    port: u16,
+) -> Result<()> {
+    datapath.claim(host.proto.number(), port)?;
+    probe(endpoint, host, port)
+}
+
+/// The same specs with a port that is free on all of their addresses.
+fn any_port(
+    datapath: &mut Datapath,
+    endpoint: &Endpoint,
+    group: &[PublishSpec],
+    free: &dyn Fn(&HostSpec) -> bool,
+) -> Result<Vec<PublishSpec>> {
+    let random = ports::random::<2>().map_err(|e| NetError::io("no random bytes", e))?;
+    let (first, count) = (*DYNAMIC.start(), DYNAMIC.end() - DYNAMIC.start() + 1);
+    let start = u16::from_ne_bytes(random) % count;
+    let all = (0..count).map(|i| first + (start + i) % count);
+    // A published port that the kernel gives to sockets by itself would be two things at once.
+    let ephemeral = ports::ephemeral();
+    let (apart, among): (Vec<u16>, Vec<u16>) = all.partition(|p| !ephemeral.contains(p));
+    for port in apart.into_iter().chain(among) {
+        let with_port = |spec: &PublishSpec| PublishSpec {
+            host: HostSpec {
+                host_port: port,
+                host_end: port,
+                ..spec.host
+            },
+            ..spec.clone()
+        };
+        let group: Vec<PublishSpec> = group.iter().map(with_port).collect();
+        if group.iter().all(|spec| free(&spec.host))
+            && group
+                .iter()
+                .all(|spec| claim_free(datapath, endpoint, &spec.host, port).is_ok())
+        {
+            return Ok(group);
+        }
+    }
+    let spec = group.first().map_or(String::new(), ToString::to_string);
+    Err(ServiceError::conflict(format!(
+        "cannot publish {spec}: no port is free"
+    )))
 }
 
 fn number(object: &Object) -> Option<u32> {

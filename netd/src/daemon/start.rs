@@ -62,6 +62,11 @@ impl Core {
         core.refresh_silent();
         core.hook_sockets();
         core.settle_onward(Scope::All);
+        if core.problems.contains_key("state") {
+            // What was to be made anew may have met the devices of before, which are gone now.
+            core.node.reaper.wait();
+            core.settle_onward(Scope::All);
+        }
         if core.problems.is_empty() {
             core.node.datapath.hooks_replaced()?;
         }
@@ -133,10 +138,13 @@ impl Core {
         Ok(actual)
     }
 
-    /// An endpoint without device whose attach never came to its end was never answered for.
+    /// An endpoint without device whose attach never came to its end was never answered for. What a file
+    /// asks for is stored as a whole before it is made: that is finished instead.
     fn drop_half_made(&mut self) -> anyhow::Result<()> {
-        let gone =
-            |e: &&crate::model::Endpoint| !e.made && !self.actual.devices.contains_key(&e.device());
+        let gone = |e: &&crate::model::Endpoint| {
+            let file = e.owner.starts_with(crate::model::file::OWNER);
+            !e.made && !file && !self.actual.devices.contains_key(&e.device())
+        };
         let half: Vec<u32> = self
             .desired
             .endpoints

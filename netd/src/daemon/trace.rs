@@ -10,7 +10,7 @@ use netd_common::reason::Hook;
 use super::core::{Core, Handle};
 use super::error::{Result, ServiceError};
 use crate::datapath::{At, Copies, Seen, Tracer, XdpMode};
-use crate::model::{Endpoint, Fault, ModelError, Network};
+use crate::model::{Endpoint, ModelError, Network};
 use crate::net::veth;
 use crate::trace::names::{Names, Role};
 use crate::trace::{End, Ends, build, end, fixed_mac, steps, summary};
@@ -63,13 +63,6 @@ pub async fn trace(handle: &Handle, request: TraceRequest) -> Result<Trace> {
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|e| ServiceError::node(format!("the thread that traces died: {e}")))?
-}
-
-fn bad(line: impl Into<String>) -> ServiceError {
-    ServiceError {
-        line: line.into(),
-        fault: Some(Fault::Bad),
-    }
 }
 
 /// Where a packet comes in.
@@ -129,7 +122,7 @@ impl Core {
             }
         };
         if !(SHORTEST..=LONGEST).contains(&frame.len()) {
-            return Err(bad(format!(
+            return Err(ServiceError::bad(format!(
                 "a frame of {} bytes cannot be traced: the kernel runs programs on {SHORTEST} to {LONGEST}",
                 frame.len()
             )));
@@ -220,13 +213,10 @@ impl Core {
             uplinks.join(", ")
         };
         Err(match endpoint {
-            Err(ModelError::Missing { .. }) | Ok(_) => ServiceError {
-                line: format!(
-                    "{text:?} is no endpoint (`netd endpoint ls`), network (`netd network ls`) or uplink \
-                     ({uplinks}) of this node"
-                ),
-                fault: Some(Fault::Missing),
-            },
+            Err(ModelError::Missing { .. }) | Ok(_) => ServiceError::missing(format!(
+                "{text:?} is no endpoint (`netd endpoint ls`), network (`netd network ls`) or uplink \
+                 ({uplinks}) of this node"
+            )),
             Err(e) => e.into(),
         })
     }
@@ -261,7 +251,7 @@ impl Core {
             Place::Uplink(_) => (None, SOMEBODY, "the outside".into()),
         };
         let src = spec.src.or(own).ok_or_else(|| {
-            bad(format!(
+            ServiceError::bad(format!(
                 "{who} has no {family} address of its own: say the source, as `SOURCE > {}`",
                 spec.dst
             ))
@@ -312,7 +302,7 @@ impl Core {
         if network.has_gateway() {
             return Ok(network.gateway_mac);
         }
-        Err(bad(format!(
+        Err(ServiceError::bad(format!(
             "network {} has no gateway to {dst}: say the MAC it is sent to, as `to MAC`",
             network.name
         )))
@@ -321,7 +311,7 @@ impl Core {
 
 /// Bytes from hexadecimal digits; spaces and colons between them do not count.
 fn bytes(digits: &str) -> Result<Vec<u8>> {
-    let wrong = || bad("the frame is not an even number of hexadecimal digits");
+    let wrong = || ServiceError::bad("the frame is not an even number of hexadecimal digits");
     let digits: Vec<u8> = digits.bytes().filter(|b| !b" :\n\t".contains(b)).collect();
     if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return Err(wrong());

@@ -296,6 +296,7 @@ pub(crate) mod tests {
                 number,
                 endpoint,
                 spec: spec.parse().unwrap(),
+                owner: "cli".into(),
             })
         };
         let change = |put, remove| Change { put, remove };

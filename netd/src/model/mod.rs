@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod desired;
+pub mod file;
 pub mod ipam;
 pub mod lookup;
 pub mod masquerade;

@@ -247,6 +247,7 @@ mod tests {
             number,
             endpoint: a,
             spec: spec("8080-8081:80-81"),
+            owner: "cli".into(),
         };
         d.apply(&Change {
             put: vec![Object::Publish(p)],
@@ -317,6 +318,7 @@ mod tests {
                     number: d.take_number(),
                     endpoint: both.number,
                     spec,
+                    owner: "cli".into(),
                 })
             })
             .collect();

@@ -26,6 +26,10 @@ const fn default_storm() -> u32 {
     STORM
 }
 
+fn default_owner() -> Owner {
+    "cli".into()
+}
+
 /// What is known once per store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
@@ -203,6 +207,9 @@ pub struct Publish {
     pub endpoint: u32,
     /// What was asked for, host port 0 replaced.
     pub spec: PublishSpec,
+    /// Who asked for it.
+    #[serde(default = "default_owner")]
+    pub owner: Owner,
 }
 
 fn first_v4(mut ips: impl Iterator<Item = IpAddr>) -> Option<Ipv4Addr> {

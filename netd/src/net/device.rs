@@ -1,6 +1,7 @@
 //! netd's own devices on the node: gateway pairs and the node side of endpoints.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use super::link::{self, End, Set};
@@ -23,10 +24,13 @@ pub fn make_gateway(
             netns: None,
             up: false,
         };
-        netlink.batch(vec![link::veth(
-            &end(&plan.outer, Some(plan.mac)),
-            &end(&plan.inner, None),
-        )])?;
+        // In one message with the aliases: nobody can be killed between the two.
+        let alias = |name| Set::new(name).alias(alias.clone()).request();
+        netlink.batch(vec![
+            link::veth(&end(&plan.outer, Some(plan.mac)), &end(&plan.inner, None)),
+            alias(&plan.outer),
+            alias(&plan.inner),
+        ])?;
     } else if !is_ours(netlink, &plan.outer, &alias)? {
         return Err(NetError::Io {
             what: format!(
@@ -85,7 +89,24 @@ fn configure_gateway(netlink: &mut Netlink, plan: &GatewayPlan, alias: &str) -> 
     batch.push(Set::new(&plan.inner).up().request());
     batch.push(Set::new(&plan.outer).up().request());
     netlink.batch(batch)?;
+    forget_addresses(netlink, plan, outer)?;
     Ok((outer, inner))
+}
+
+/// Takes addresses away that an outer end has from before: a network of the same name may have been made
+/// anew while nobody looked.
+fn forget_addresses(netlink: &mut Netlink, plan: &GatewayPlan, outer: u32) -> Result<()> {
+    let all = route::addresses(netlink)?;
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let stale = all.iter().filter(|a| {
+        a.ifindex == outer && !plan.addresses.contains(&a.net) && !link_local(a.net.addr())
+    });
+    let gone = stale.map(|a| route::remove_address(&plan.outer, outer, a.net));
+    let gone: Vec<_> = gone.collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    netlink.batch(gone)
 }
 
 /// Makes the veth of an endpoint, node side up, inside down; the ifindex of the node side.

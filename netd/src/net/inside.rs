@@ -21,6 +21,16 @@ pub fn free_device(ns: &NetnsFile, wanted: Option<&str>) -> Result<String> {
     })
 }
 
+/// Whether a device name is free in a namespace.
+pub fn is_free(ns: &NetnsFile, device: &str) -> Result<bool> {
+    ns.run(|| link::ifindex(device).is_none())
+}
+
+/// Gives the device inside another MTU.
+pub fn set_mtu(ns: &NetnsFile, ifname: &str, mtu: u32) -> Result<()> {
+    ns.run(|| Netlink::open()?.batch(vec![Set::new(ifname).mtu(mtu).request()]))?
+}
+
 /// Sets up the device inside: settings, addresses, up, default routes, loopback up. May be run
 /// again.
 pub fn finish(ns: &NetnsFile, plan: &EndpointPlan) -> Result<()> {

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use netd_common::addr::Mac;
 use netd_common::maps::{FdbEntry, HostEntry, Port, Publish, Target};
 
-use crate::model::{Desired, Endpoint, Netns, Network};
+use crate::model::{Change, Desired, Endpoint, Key, Netns, Network};
 
 /// What a plan looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,27 @@ impl Ended {
     pub fn is_empty(&self) -> bool {
         self.endpoints.is_empty() && self.publishes.is_empty()
     }
+
+    /// What ends with a change of the desired state.
+    pub fn of(change: &Change) -> Self {
+        let mut ended = Self::default();
+        for key in &change.remove {
+            match key {
+                Key::Endpoint(n) => drop(ended.endpoints.insert(*n)),
+                Key::Publish(n) => drop(ended.publishes.insert(*n)),
+                Key::Network(_) => {}
+            }
+        }
+        ended
+    }
+
+    /// Whether a flow of these numbers ends (0: none of that kind).
+    pub fn cuts(&self, publish: u32, endpoint: u32, client: u32) -> bool {
+        self.publishes.contains(&publish)
+            || [endpoint, client]
+                .iter()
+                .any(|n| self.endpoints.contains(n))
+    }
 }
 
 /// One step; every one may be run again.
@@ -106,6 +127,11 @@ pub enum Step {
         device: String,
         /// Its ifindex.
         ifindex: u32,
+    },
+    /// Takes it up again: what takes [`Step::Down`] back.
+    Up {
+        /// Its name.
+        device: String,
     },
     /// Deletes a device, and with it its peer.
     Delete {
@@ -299,4 +325,4 @@ fn endpoint_plan(desired: &Desired, endpoint: &Endpoint) -> Option<EndpointPlan>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

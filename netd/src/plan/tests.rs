@@ -51,7 +51,9 @@ pub(crate) fn perform(actual: &mut Actual, next: &mut u32, step: &Step) {
             );
             (device.alias, device.configured) = (Alias::Endpoint(e.id.clone()), true);
         }
-        Step::Down { device, .. } => assert!(actual.devices.contains_key(device)),
+        Step::Down { device, .. } | Step::Up { device } => {
+            assert!(actual.devices.contains_key(device));
+        }
         Step::Delete {
             device, ifindex, ..
         } => {
@@ -120,6 +122,7 @@ fn publish(desired: &mut Desired, endpoint: u32, spec: &str) -> u32 {
         number,
         endpoint,
         spec: spec.parse().unwrap(),
+        owner: "cli".into(),
     };
     desired.apply(&Change {
         put: vec![Object::Publish(record)],

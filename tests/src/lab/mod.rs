@@ -182,6 +182,7 @@ impl Lab {
             verbose: false,
             config: String::new(),
             args: Vec::new(),
+            log: String::new(),
         };
         Builder {
             name: name.to_owned(),

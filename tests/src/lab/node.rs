@@ -51,6 +51,8 @@ pub struct DaemonOptions {
     pub config: String,
     /// More arguments of `netd daemon`.
     pub args: Vec<String>,
+    /// What it logs (`NETD_LOG`); empty: the default.
+    pub log: String,
 }
 
 /// A simulated node.
@@ -152,6 +154,9 @@ impl Node {
             let path = self.dir.join("netd.toml");
             fs::write(&path, &options.config)?;
             command.arg("--config").arg(path);
+        }
+        if !options.log.is_empty() {
+            command.env("NETD_LOG", &options.log);
         }
         command.args(&options.args).stdin(Stdio::null());
         Ok(command)
