@@ -18,6 +18,7 @@
 //! | [`tcp`] | what a direction has said, and which resets are believed |
 //! | [`mapping`] | mapping life: references, quarantine, filters |
 //! | [`guard`] | what an endpoint may send |
+//! | [`planted`] | mistakes that the fuzzer must find |
 //! | [`publish`] | which packets may be for a published port |
 //! | [`learn`] | MACs beyond its own behind a switch port |
 //! | [`stage`] | programs in which others go on |
@@ -48,6 +49,7 @@ pub mod learn;
 pub mod mapping;
 pub mod maps;
 pub mod nat;
+pub mod planted;
 pub mod publish;
 pub mod reason;
 pub mod sock;

@@ -4,6 +4,7 @@ use netd_common::addr::{Mac, V4, V6, is_group};
 use netd_common::guard::{self, Source};
 use netd_common::learn::learns;
 use netd_common::maps::{Port, port_flags};
+use netd_common::planted::SOURCE;
 use netd_common::reason::DropReason;
 use netd_common::stage::{self, Stage};
 use netd_common::wire::group::{is_spanning_tree, stays_on_its_link};
@@ -14,7 +15,7 @@ use crate::family::Net;
 use crate::maps::PORT;
 use crate::skb::Skb;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{learn, neighbour, publish, route, switch, work};
+use crate::{learn, neighbour, planted, publish, route, switch, work};
 
 /// A frame from an endpoint.
 #[inline(always)]
@@ -174,12 +175,14 @@ fn packet_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropRe
     } else {
         &work::get::<A>()?.packet.ip
     };
-    neighbour::owned(
-        guard::source(port, ip.src, ip.dst),
-        port,
-        ip.src,
-        DropReason::SpoofedIp,
-    )?;
+    if !(planted::is(SOURCE) && ip.later && usize::from(ip.l4) != L3 + A::HEADER) {
+        neighbour::owned(
+            guard::source(port, ip.src, ip.dst),
+            port,
+            ip.src,
+            DropReason::SpoofedIp,
+        )?;
+    }
     if usize::from(ip.l4) != L3 + A::HEADER {
         skb.pull(u32::from(ip.l4) + 4);
         A::options(&skb, L3, ip)?;

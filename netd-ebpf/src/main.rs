@@ -34,6 +34,7 @@ mod mapping;
 mod maps;
 mod meter;
 mod neighbour;
+mod planted;
 mod publish;
 mod rewrite;
 mod route;

@@ -5,6 +5,7 @@ use netd_common::addr::{V4, V6};
 use netd_common::flow::begins;
 use netd_common::maps::{FlowKind, HostKind, Range, Uplink, flow_flags, mapping_flags, port_flags};
 use netd_common::nat::PortRange;
+use netd_common::planted::UNREAD;
 use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
 use netd_common::stage::{self, Stage};
@@ -18,7 +19,7 @@ use crate::maps::{NODE, PORT, UPLINK};
 use crate::skb::Skb;
 use crate::sockets::Owner;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{mapping, publish, rewrite, route, sockets, work};
+use crate::{mapping, planted, publish, rewrite, route, sockets, work};
 
 /// A frame from the outside.
 #[inline(always)]
@@ -83,6 +84,9 @@ fn known_in<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
 /// A packet that cannot be parsed. The stack would route what it can read, to an endpoint too.
 #[inline(always)]
 fn unread<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
+    if planted::is(UNREAD) {
+        return Ok(Verdict::NEXT);
+    }
     let dst = A::destination(&skb, L3);
     match dst.and_then(Net::host) {
         Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {

@@ -6,6 +6,7 @@
 mod build;
 mod check;
 mod exec;
+mod fuzz;
 mod lab;
 mod progress;
 mod root;
@@ -40,6 +41,8 @@ enum Verb {
         #[arg(last = true, value_name = "FILTER")]
         filter: Vec<String>,
     },
+    /// Run the fuzzer longer than the tests do: netd's functions, then the loaded programs as root
+    Fuzz(fuzz::Args),
     /// Start netd in a temporary lab node (`--host`: on this machine itself) until Ctrl-C
     Run(lab::Args),
     /// Show netd's main job on real traffic in a lab on this machine, then clean up
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Build => build::run(),
         Verb::Check => check::run(),
         Verb::Test { filter } => test::run(&filter),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Run(args) => lab::run("run", &args),
         Verb::Demo(args) => lab::run("demo", &args),
         Verb::Bench(args) => lab::run("bench", &args),

@@ -210,6 +210,7 @@ fn open_datapath(settings: &Settings) -> anyhow::Result<Datapath> {
         flow_entries: settings.flow_entries,
         flows_per_endpoint: settings.flows_per_endpoint,
         timeouts: settings.flow_timeouts,
+        planted: 0,
     };
     Ok(Datapath::open(&options)?)
 }

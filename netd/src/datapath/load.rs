@@ -15,6 +15,7 @@ use netd_common::maps::{
     Mapping, Meter, Node, Port, Publish, PublishKey, SegmentKey, SentKey, Stat, Target, Uplink,
     Usage, name, size, watch,
 };
+use netd_common::planted;
 use netd_common::stage::Stage;
 use netd_common::tuple::Tuple;
 
@@ -189,6 +190,7 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
             .map_max_entries(name::SEEN, size::SEEN_WATCHED);
     }
     let mut ebpf = loader
+        .override_global(planted::GLOBAL, &options.planted, false)
         // Asked for again, with the log, only when a program is refused.
         .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
         .load(OBJECT)

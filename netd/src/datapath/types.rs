@@ -55,6 +55,8 @@ pub struct Options {
     pub flows_per_endpoint: Option<u32>,
     /// How long flows live.
     pub timeouts: Timeouts,
+    /// Mistakes the programs are to make, [`netd_common::planted`]; 0, but where the fuzzer is tested.
+    pub planted: u32,
 }
 
 impl Options {

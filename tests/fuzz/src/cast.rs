@@ -25,6 +25,8 @@ pub struct Cast {
     pub outside: [Who; 5],
     /// Ports that are published, and ports flows of the prologue use.
     pub ports: Vec<u16>,
+    /// Source and destination port of answers on the prologue's flows, from the first outside to the node.
+    pub flow: (u16, u16),
 }
 
 const fn who(mac: [u8; 2], v4: [u8; 4], [a, b, c, d]: [u16; 4]) -> Who {
@@ -70,6 +72,7 @@ impl Cast {
                 who([0, 1], [198, 18, 0, 9], [0x2001, 0xdb8, 0x1800, 9]),
                 who([0, 1], [198, 18, 1, 9], [0x2001, 0xdb8, 0x1801, 9]),
             ],
+            flow: (80, 20_100),
             ports: vec![
                 53, 67, 68, 80, 443, 546, 547, 8080, 8081, 20_000, 20_100, 40_000,
             ],

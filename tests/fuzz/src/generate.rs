@@ -75,6 +75,10 @@ fn ends(rng: &mut Rng, cast: &Cast, at: At) -> (Who, Who, [u8; 6]) {
             } else {
                 of(rng, &cast.node)
             };
+            // Half of what comes answers the flows that are open (`Cast::flow`).
+            if rng.bool() {
+                return (cast.outside[0], cast.node[0], cast.node[0].mac);
+            }
             let src = of(rng, &cast.outside);
             (src, dst, cast.node[0].mac)
         }
@@ -109,10 +113,11 @@ fn packet(rng: &mut Rng, cast: &Cast, v6: bool, at: At, src: &Who, dst: &Who) ->
     };
     let payload: Vec<u8> = (0..len).map(|n| n as u8).collect();
     let (mut sport, mut dport) = (cast.port(rng), cast.port(rng));
-    // A reply to one of the flows that are open (`elf` begins them with these ports).
-    if matches!(at, At::UpIn | At::Xdp) && rng.bool() {
-        (sport, dport) = (80, 20_100);
+    let answers = matches!(at, At::UpIn | At::Xdp) && src == &cast.outside[0];
+    if answers && rng.u8(..4) != 0 {
+        (sport, dport) = cast.flow;
     }
+    let id = if answers { dport } else { sport };
     let (protocol, body) = match rng.u8(..16) {
         0..=4 => {
             let flags = *rng.choice(&FLAGS).expect("not empty");
@@ -120,8 +125,8 @@ fn packet(rng: &mut Rng, cast: &Cast, v6: bool, at: At, src: &Who, dst: &Who) ->
         }
         5..=8 => (proto::UDP, udp(&ends, sport, dport, &payload, true)),
         9 => (proto::UDP, udp(&ends, sport, dport, &payload, v6)),
-        10..=12 => echo(rng, v6, &ends, sport, &payload),
-        13 => error(rng, cast, v6, &ends, src),
+        10..=12 => echo(rng, v6, &ends, id, &payload),
+        13 => error(rng, cast, v6, at, &ends, src),
         14 => (proto::SCTP, [&[0; 12][..], &payload].concat()),
         _ => {
             let other = [proto::IGMP, proto::GRE, 50, 89, 253];
@@ -161,10 +166,23 @@ fn echo(rng: &mut Rng, v6: bool, ends: &Ends, id: u16, payload: &[u8]) -> (u8, V
 }
 
 /// An ICMP error about a packet the source of the error got, or pretends to have got.
-fn error(rng: &mut Rng, cast: &Cast, v6: bool, ends: &Ends, src: &Who) -> (u8, Vec<u8>) {
-    let from = cast.any(rng);
-    let about = Ends::of(v6, &from, src);
-    let (sport, dport) = (cast.port(rng), cast.port(rng));
+fn error(rng: &mut Rng, cast: &Cast, v6: bool, at: At, ends: &Ends, src: &Who) -> (u8, Vec<u8>) {
+    let mut about = Ends::of(v6, &cast.any(rng), src);
+    let (mut sport, mut dport) = (cast.port(rng), cast.port(rng));
+    // Mostly about a flow that is open, as whoever is there sees it.
+    if rng.u8(..4) != 0 {
+        let (from, to) = match at {
+            At::EpOut(_) | At::GwOut(_) => {
+                (sport, dport) = cast.flow;
+                (cast.outside[0], cast.endpoints[0])
+            }
+            At::UpIn | At::UpOut | At::Xdp => {
+                (dport, sport) = cast.flow;
+                (cast.node[0], cast.outside[0])
+            }
+        };
+        about = Ends::of(v6, &from, &to);
+    }
     let (number, body) = if rng.bool() {
         (proto::UDP, udp(&about, sport, dport, b"what", true))
     } else {

@@ -156,6 +156,49 @@ impl Ip {
         }
     }
 
+    /// Whether it is an ICMP error, which quotes a packet.
+    pub fn is_error(&self, frame: &[u8]) -> bool {
+        let kind = frame.get(self.l4).copied().unwrap_or(0);
+        match (self.v6, self.proto) {
+            _ if self.later => false,
+            (false, proto::ICMP) => matches!(kind, 3 | 11 | 12),
+            (true, proto::ICMPV6) => (1..=4).contains(&kind),
+            _ => false,
+        }
+    }
+
+    /// The packet an ICMP error quotes, with its ports or its echo's identifier; it may be cut off behind
+    /// them.
+    pub fn quoted(&self, frame: &[u8]) -> Option<(Self, (u16, u16))> {
+        let kind: [u8; 2] = if self.v6 { [0x86, 0xdd] } else { [8, 0] };
+        let mut inner = [&[0; L3 - 2][..], &kind, frame.get(self.l4 + 8..self.end)?].concat();
+        // The length field speaks of the packet as it was; here it is as long as it is.
+        let length = if self.v6 {
+            inner.len().checked_sub(L3 + 40)?
+        } else {
+            inner.len() - L3
+        };
+        let at = if self.v6 { L3 + 4 } else { L3 + 2 };
+        inner
+            .get_mut(at..at + 2)?
+            .copy_from_slice(&(length as u16).to_be_bytes());
+        let ip = ip(&inner)?;
+        let ports = match ip.proto {
+            proto::TCP => (word(&inner, ip.l4)?, word(&inner, ip.l4 + 2)?),
+            _ => ip.first_ports(&inner)?,
+        };
+        Some((ip, ports))
+    }
+
+    /// The ports of a first fragment, or of what is whole.
+    pub fn first_ports(&self, frame: &[u8]) -> Option<(u16, u16)> {
+        let whole = Self {
+            fragment: self.later,
+            ..self.clone()
+        };
+        whole.ports(frame)
+    }
+
     /// By how much the IPv4 header's checksum is wrong; 0: right.
     pub fn header_error(&self, frame: &[u8]) -> u16 {
         if self.v6 {

@@ -16,6 +16,7 @@
 //! | `mappings` | the table of mappings |
 //! | `learned` | raw entries of learned MACs and of what was flooded |
 //! | `code` | a loaded program's instructions |
+//! | [`fuzz`] | random frames through the programs, and what must hold |
 //! | `drops` | the macro that declares a case which ends in a drop |
 //!
 //! ```no_run
@@ -36,6 +37,7 @@ mod code;
 mod drops;
 mod fragments;
 mod frame;
+pub mod fuzz;
 mod hosts;
 mod learned;
 mod limits;

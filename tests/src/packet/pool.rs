@@ -29,6 +29,8 @@ pub(super) struct Size {
     pub entries: u32,
     /// Flows of an endpoint; `None`: as many as there is room for.
     pub limit: Option<u32>,
+    /// Mistakes that the programs make.
+    pub planted: u32,
 }
 
 /// A loaded data path, and the file system its pins are on.
@@ -80,6 +82,7 @@ impl Loaded {
             flow_entries: size.entries,
             flows_per_endpoint: Some(size.limit.unwrap_or(u32::MAX)),
             timeouts: Timeouts::DEFAULT,
+            planted: size.planted,
         })
         .expect("the programs load");
         nix::mount::umount2(dir.path(), nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
@@ -123,7 +126,7 @@ fn limits(bpf: &Path) -> Array<MapData, Plain<Limits>> {
     Map::Array(map).try_into().expect("an array")
 }
 
-fn pins(bpf: &Path) -> Vec<PathBuf> {
+pub(super) fn pins(bpf: &Path) -> Vec<PathBuf> {
     let entries = |dir: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(dir).expect("the pin directory");
         entries.map(|e| e.expect("an entry").path()).collect()
@@ -136,7 +139,7 @@ fn pins(bpf: &Path) -> Vec<PathBuf> {
 }
 
 /// Deletes all rows, or makes those zero that cannot be deleted.
-fn empty(map: &MapData) {
+pub(super) fn empty(map: &MapData) {
     let info = map.info().expect("the map's info");
     let (fd, key_size) = (map.fd().as_fd(), info.key_size() as usize);
     match info.map_type().expect("a known type") {

@@ -107,7 +107,7 @@ impl World {
         result.expect("the program runs").duration.as_secs_f64() * 1e9
     }
 
-    fn context(&self, device: &str, meta: Meta) -> [u8; SKB] {
+    pub(super) fn context(&self, device: &str, meta: Meta) -> [u8; SKB] {
         let mut ctx = [0u8; SKB];
         let mut field = |at: usize, value: u32| {
             ctx[at..at + 4].copy_from_slice(&value.to_ne_bytes());
@@ -119,7 +119,7 @@ impl World {
         ctx
     }
 
-    fn program(&mut self, hook: Hook) -> &mut SchedClassifier {
+    pub(super) fn program(&mut self, hook: Hook) -> &mut SchedClassifier {
         let name = format!("netd_{}", hook.name());
         let program = self.loaded.datapath.ebpf().program_mut(&name);
         program

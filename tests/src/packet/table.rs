@@ -1,8 +1,10 @@
 //! The flow table's raw entries: a test ages them, takes one half away, or looks at what was noted.
 
+use std::path::Path;
+
 use aya::maps::{HashMap, Map, MapData};
-use netd_common::addr::{V4, V6};
-use netd_common::maps::{Dir, Flow, name};
+use netd_common::addr::{Addr, Be16, V4, V6};
+use netd_common::maps::{Dir, Flow, FlowKind, name};
 use netd_common::tuple::Tuple;
 
 use super::hosts::Family;
@@ -67,6 +69,66 @@ macro_rules! each {
             Table::V6($map) => $body,
         }
     };
+}
+
+/// What a reader of one entry wants to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The entry is of the way of the first packet, and that came from outside.
+    pub begun_outside: bool,
+}
+
+impl World {
+    /// The entry of a packet with these addresses, ports and protocol.
+    pub fn flow_of(
+        &self,
+        src: &[u8],
+        dst: &[u8],
+        sport: u16,
+        dport: u16,
+        proto: u8,
+    ) -> Option<Found> {
+        let begun_outside = |kind, dir| {
+            let kind = FlowKind::from_code(kind);
+            matches!(kind, Some(FlowKind::Publish | FlowKind::Inbound))
+                && half_of(dir) == Half::Original
+        };
+        if src.len() == 4 {
+            let flow = lookup::<V4>(&self.pin(name::FLOW4), src, dst, (sport, dport, proto))?;
+            Some(Found {
+                begun_outside: begun_outside(flow.kind, flow.dir),
+            })
+        } else {
+            let flow = lookup::<V6>(&self.pin(name::FLOW6), src, dst, (sport, dport, proto))?;
+            Some(Found {
+                begun_outside: begun_outside(flow.kind, flow.dir),
+            })
+        }
+    }
+}
+
+fn lookup<A: Addr>(
+    pin: &Path,
+    src: &[u8],
+    dst: &[u8],
+    (sport, dport, proto): (u16, u16, u8),
+) -> Option<Flow<A>>
+where
+    Tuple<A>: bytemuck::Pod,
+    Flow<A>: bytemuck::Pod,
+{
+    let map = Map::HashMap(MapData::from_pin(pin).expect("a pinned map"));
+    let map: HashMap<MapData, Plain<Tuple<A>>, Plain<Flow<A>>> =
+        map.try_into().expect("a hash map");
+    let key = Tuple {
+        src: bytemuck::pod_read_unaligned(src),
+        dst: bytemuck::pod_read_unaligned(dst),
+        sport: Be16::new(sport),
+        dport: Be16::new(dport),
+        proto,
+        pad: [0; 3],
+    };
+    map.get(&Plain(key), 0).ok().map(|flow| flow.0)
 }
 
 impl FlowTable {

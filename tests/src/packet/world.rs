@@ -108,7 +108,11 @@ impl World {
     /// The same with so many flows for an endpoint; `None`: as many as there is room for.
     pub fn with_flow_limit(entries: u32, limit: Option<u32>, case: impl FnOnce(&mut Self) + Send) {
         Self::within(move || {
-            let mut world = Self::build(Loaded::take(Size { entries, limit }));
+            let mut world = Self::build(Loaded::take(Size {
+                entries,
+                limit,
+                planted: 0,
+            }));
             case(&mut world);
             world.loaded.give();
         });
@@ -119,6 +123,17 @@ impl World {
         let size = Size {
             entries: FLOW_ENTRIES,
             limit: None,
+            planted: 0,
+        };
+        Self::within(move || case(&mut Self::build(Loaded::load(size))));
+    }
+
+    /// [`World::fresh`] with a small flow table, and programs that make mistakes: [`netd_common::planted`].
+    pub fn with_mistakes(planted: u32, case: impl FnOnce(&mut Self) + Send) {
+        let size = Size {
+            entries: FLOW_ENTRIES / 16,
+            limit: None,
+            planted,
         };
         Self::within(move || case(&mut Self::build(Loaded::load(size))));
     }

@@ -7,8 +7,8 @@ use netd_common::maps::{FlowKind, port_flags};
 use netd_common::reason::DropReason;
 use netd_tests::drop_cases;
 use netd_tests::packet::{
-    A, B, Flags, GATEWAY, Kind, L4, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, PORT_MAX, PORT_MIN,
-    Packet, World, tcp_socket,
+    A, Action, B, Family, Flags, GATEWAY, Kind, L4, NODE, NODE_TWO, OUTSIDE, OUTSIDE_TWO, PORT_MAX,
+    PORT_MIN, Packet, World, tcp_socket,
 };
 
 drop_cases! { DROPS:
@@ -260,5 +260,34 @@ fn an_outside_packet_that_answers_nothing_passes_to_the_node() {
         ] {
             w.up_in(&packet).passed().unchanged();
         }
+    });
+}
+
+#[test]
+fn an_echo_with_identifier_0_lets_no_other_message_and_no_fragment_in() {
+    World::both(|w, family| {
+        let ping = Packet::ping(&A, 0, &OUTSIDE, family).to_gateway();
+        w.ep_out(&A, &ping)
+            .redirected()
+            .is(&ping.clone().hop().from_uplink(0));
+        let pong = ping.clone().from_uplink(0).answer();
+        w.up_in(&pong).redirected();
+        let kind = if family == Family::V4 { 3 } else { 1 };
+        let other = Packet {
+            l4: L4::Icmp(kind, 0),
+            ..pong.clone()
+        };
+        w.up_in(&other).passed().unchanged();
+        let piece = match family {
+            Family::V4 => Packet {
+                fragment: (2, false),
+                ..pong
+            },
+            Family::V6 => Packet {
+                extensions: vec![(44, vec![0, 0, 16, 0, 0, 0, 9])],
+                ..pong
+            },
+        };
+        assert_ne!(w.up_in(&piece).action, Action::Redirect);
     });
 }

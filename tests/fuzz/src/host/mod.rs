@@ -12,6 +12,9 @@ mod numbers;
 mod parse;
 mod rewrite;
 
+pub use self::guard::allowed;
+pub use self::rewrite::as_right;
+
 use fastrand::Rng;
 use netd_common::addr::{V4, V6};
 use netd_common::checksum::Delta;

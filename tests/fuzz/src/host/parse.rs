@@ -3,6 +3,7 @@
 use netd_common::reason::DropReason;
 use netd_common::wire::arp::Arp;
 use netd_common::wire::group::{is_spanning_tree, stays_on_its_link};
+use netd_common::wire::icmp_error::{self, Quote};
 use netd_common::wire::{Eth, Family, Ip, L4, Packet, nd, options};
 
 use super::Subject;
@@ -14,14 +15,45 @@ fn all<S: Subject>(subject: &S, frame: &[u8]) -> String {
     let group = eth.map(|eth| (is_spanning_tree(frame, &eth), stays_on_its_link(eth.dst)));
     let v4 = subject.v4(frame).map(|ip| {
         let options = options::check(frame, L3, &ip);
-        (ip, Packet::parse(frame, ip), options)
+        (
+            ip,
+            Packet::parse(frame, ip),
+            options,
+            pieces(frame, ip),
+            quote(frame, ip),
+        )
     });
     let v6 = subject.v6(frame).map(|ip| {
         let message = nd::parse(frame, &ip);
-        (ip, Packet::parse(frame, ip), message)
+        (
+            ip,
+            Packet::parse(frame, ip),
+            message,
+            pieces(frame, ip),
+            quote(frame, ip),
+        )
     });
     let arp = Arp::parse(frame);
     format!("{eth:?} {group:?} {arp:?} {v4:?} {v6:?}")
+}
+
+/// What is made of a fragment.
+fn pieces<A: Family>(frame: &[u8], ip: Ip<A>) -> String {
+    if !ip.fragment {
+        return String::new();
+    }
+    let fragment = A::fragment(frame, L3, &ip);
+    let judged = fragment.map(|f| f.check(ip.proto));
+    let first = (!ip.later).then(|| Packet::first(frame, ip));
+    format!("{fragment:?} {judged:?} {first:?}")
+}
+
+/// What an ICMP error is read to quote.
+fn quote<A: Family>(frame: &[u8], ip: Ip<A>) -> Option<Quote<A>> {
+    let p = Packet::parse(frame, ip).ok()?;
+    // Why none is read makes no difference: the message is then like any other.
+    let quote = icmp_error::of::<A>(p.l4).then(|| Quote::read(frame, &p))?;
+    quote.ok()
 }
 
 pub fn check<S: Subject>(subject: &S, frame: &[u8]) -> Result<(), String> {
