@@ -13,6 +13,7 @@
 //! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
 //! | `trace` | a packet in words, and what the programs noted about it, pure | datapath's types |
 //! | `store` | the embedded store | redb |
+//! | `failpoint` | dying before a chosen step, for tests | nothing |
 
 pub mod api;
 pub mod apply;
@@ -21,6 +22,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod doctor;
+mod failpoint;
 pub mod model;
 pub mod net;
 pub mod observe;

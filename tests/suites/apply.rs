@@ -1,8 +1,6 @@
 //! `netd apply`, `plan`, `delete` and `export` on a real node: what a file asks for is there, what it does
-//! not touch goes on, what fails or is cut off leaves the old state or the new one.
+//! not touch goes on, what fails is taken back.
 
-#[path = "apply/crash.rs"]
-mod crash;
 #[path = "apply/failed.rs"]
 mod failed;
 #[path = "apply/files.rs"]

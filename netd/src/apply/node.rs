@@ -3,6 +3,7 @@
 use super::effect::Outcome;
 use super::{ApplyError, Executor};
 use crate::datapath::Datapath;
+use crate::failpoint;
 use crate::net::netns::NetnsFile;
 use crate::net::reaper::Reaper;
 use crate::net::{Netlink, device, inside, link};
@@ -71,6 +72,7 @@ impl Executor for Node {
             Step::HookGateway(device) => self.datapath.hook_gateway(device)?,
             Step::Unhook(device) => self.datapath.unhook(device)?,
             Step::EndFlows(ended) => {
+                failpoint::step("ending flows");
                 self.datapath
                     .flows_remove(&|flow| ended.cuts(flow.publish, flow.endpoint, flow.client))?;
                 for endpoint in &ended.endpoints {

@@ -15,6 +15,7 @@ use super::listen::Watchers;
 use super::uplink::Uplink;
 use crate::apply::{self, Mode, Node};
 use crate::config::Settings;
+use crate::failpoint;
 use crate::model::{Change, Desired, Netns, Object};
 use crate::plan::{Actual, Scope};
 use crate::store::Store;
@@ -64,7 +65,9 @@ impl Handle {
         let (tell, told) = oneshot::channel();
         let job: Job = Box::new(move |core| {
             // Nobody may be waiting any more; the request counts all the same.
-            let _ = tell.send(request(core));
+            let answer = request(core);
+            failpoint::step("answering");
+            let _ = tell.send(answer);
         });
         let sent = self.jobs.send(Some(job)).is_ok();
         let ended = || ServiceError::node("the daemon is stopping");

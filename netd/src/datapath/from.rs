@@ -9,6 +9,7 @@ use netd_common::maps::{FromKey, Source, name};
 use super::Datapath;
 use super::error::{Error, Result, chain};
 use super::table::Raw;
+use crate::failpoint;
 
 fn error(op: &'static str) -> impl Fn(MapError) -> Error {
     move |e| {
@@ -52,6 +53,7 @@ fn net(key: &Key<Raw<Source>>) -> Option<(u32, IpNet)> {
 impl Datapath {
     /// Lets sources come to a publish on a network.
     pub fn from_set(&mut self, (publish, net): (u32, IpNet), network: u32) -> Result<()> {
+        failpoint::step(name::FROM);
         self.from
             .insert(&key(publish, net), network, 0)
             .map_err(error("insert"))
@@ -59,6 +61,7 @@ impl Datapath {
 
     /// Takes that back, there or not.
     pub fn from_remove(&mut self, (publish, net): (u32, IpNet)) -> Result<()> {
+        failpoint::step(name::FROM);
         match self.from.remove(&key(publish, net)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(MapError::SyscallError(s)) if s.io_error.raw_os_error() == Some(libc::ENOENT) => {

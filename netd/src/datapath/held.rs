@@ -13,6 +13,7 @@ use netd_common::sock::{held_index, is_v4};
 
 use super::error::{Error, Result, chain};
 use super::table::Raw;
+use crate::failpoint;
 
 /// `HELD`. The map is not pinned: it is filled before the programs of its load are hooked.
 pub(super) struct Held {
@@ -64,6 +65,7 @@ impl Held {
     }
 
     fn set(&mut self, index: u32, row: Row) -> Result<()> {
+        failpoint::step(name::HELD);
         self.map.set(index, Raw(row), 0).map_err(failed("insert"))
     }
 

@@ -20,6 +20,7 @@ use super::error::{Error, Result, chain};
 use super::load::{self, Pins, remove};
 use super::watch::hooks_of;
 use super::{AttachMode, XdpMode};
+use crate::failpoint;
 
 /// Priority and handle of clsact filters: how a later daemon finds its own.
 pub(super) const PRIORITY: u16 = 0x6e64;
@@ -77,6 +78,7 @@ pub(super) fn tc(
     hooks: &[TcHook],
 ) -> Result<bool> {
     let dir = pins.device(device);
+    failpoint::step("making a directory for pins");
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -84,6 +86,7 @@ pub(super) fn tc(
         .map_err(Error::pin(&dir))?;
     let mut made = false;
     if mode == AttachMode::Clsact {
+        failpoint::step("making a clsact qdisc");
         match qdisc_add_clsact(device) {
             Ok(()) => made = true,
             Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {}
@@ -124,6 +127,7 @@ fn adopt_pin(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<
     };
     let link: FdLink = old.into();
     let link = SchedClassifierLink::try_from(link).map_err(|e| fail(chain(&e)))?;
+    failpoint::step("replacing a program");
     match program.attach_to_link(link) {
         // The link stays pinned; what aya holds of it may go.
         Ok(id) => {
@@ -147,11 +151,13 @@ fn tcx(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()> {
     let program = load::classifier(ebpf, hook.program)?;
     // First on the hook: a program before netd's that ends the chain would hide packets from it.
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    failpoint::step("attaching by TCX");
     let id = program
         .attach_with_options(device, hook.side, order)
         .map_err(|e| fail(chain(&e)))?;
     let link = program.take_link(id).map_err(|e| fail(chain(&e)))?;
     let link = FdLink::try_from(link).map_err(|e| fail(chain(&e)))?;
+    failpoint::step("pinning a link");
     link.pin(pin).map(drop).map_err(|e| fail(chain(&e)))
 }
 
@@ -160,6 +166,7 @@ fn clsact(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()>
     let program = load::classifier(ebpf, hook.program)?;
     let old = SchedClassifierLink::attached(device, hook.side, PRIORITY, HANDLE, None)
         .map_err(|e| fail(e.to_string()))?;
+    failpoint::step("attaching by clsact");
     // Replaces the filter with this priority and handle, if there is one.
     let id = if let Ok(id) = program.attach_to_link(old) {
         id
@@ -178,6 +185,7 @@ fn clsact(ebpf: &mut Ebpf, pin: &Path, device: &str, hook: TcHook) -> Result<()>
     std::mem::forget(link);
     // A filter cannot be pinned; its program's pin tells a later `unhook` that it is there.
     remove(pin)?;
+    failpoint::step("pinning a program");
     program.pin(pin).map_err(|e| fail(chain(&e)))
 }
 
@@ -287,6 +295,7 @@ pub(super) fn unhook(pins: &Pins, device: &str) -> Result<()> {
         }
         remove(&pin)?;
     }
+    failpoint::step("removing a directory for pins");
     match fs::remove_dir(&dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::pin(&dir)(e)),
         _ => Ok(()),
@@ -299,6 +308,7 @@ fn remove_filter(device: &str, program: &str) {
         return;
     };
     if let Ok(link) = SchedClassifierLink::attached(device, hook.side, PRIORITY, HANDLE, None) {
+        failpoint::step("removing a clsact filter");
         drop(link); // detaches
     }
 }

@@ -21,6 +21,7 @@ use netd_common::tuple::Tuple;
 
 use super::Options;
 use super::error::{Error, Result, chain};
+use crate::failpoint;
 
 /// The programs, as `netd-ebpf` built them.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_EBPF_OBJECT"));
@@ -272,6 +273,7 @@ pub(super) fn refused(program: &str) -> impl FnOnce(ProgramError) -> Error {
 
 /// Removes a pin, there or not.
 pub(super) fn remove(pin: &Path) -> Result<()> {
+    failpoint::step("removing a pin");
     match fs::remove_file(pin) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::pin(pin)(e)),
         _ => Ok(()),

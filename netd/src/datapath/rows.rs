@@ -15,6 +15,7 @@ use netd_common::maps::{
 use super::Datapath;
 use super::error::{Error, Result, chain};
 use super::table::Raw;
+use crate::failpoint;
 
 impl Datapath {
     /// Writes the row of a device.
@@ -220,6 +221,7 @@ impl Datapath {
         };
         let Raw(mut node) = self.node.get(&0, 0).map_err(error("look-up"))?;
         change(&mut node);
+        failpoint::step(name::NODE);
         self.node.set(0, Raw(node), 0).map_err(error("insert"))
     }
 }

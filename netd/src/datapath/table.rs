@@ -8,6 +8,7 @@ use bytemuck::Pod;
 
 use super::error::{Error, Result, chain};
 use super::sys;
+use crate::failpoint;
 
 /// Lets aya handle a type that bytemuck knows to be plain bytes.
 #[repr(transparent)]
@@ -66,6 +67,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     /// Inserts or replaces.
     pub fn set(&mut self, key: K, value: V) -> Result<()> {
+        failpoint::step(self.name);
         self.map
             .insert(Raw(key), Raw(value), 0)
             .map_err(|e| self.error("insert", &e))
@@ -73,6 +75,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     /// Removes; says whether it was there.
     pub fn remove(&mut self, key: K) -> Result<bool> {
+        failpoint::step(self.name);
         match self.map.remove(&Raw(key)) {
             Ok(()) => Ok(true),
             Err(MapError::KeyNotFound) => Ok(false),

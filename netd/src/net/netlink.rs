@@ -12,6 +12,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::{NetError, Result};
+use crate::failpoint;
 
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -122,6 +123,7 @@ impl Netlink {
             self.serialize(request.message, request.flags | NLM_F_ACK, &mut bytes);
             waiting.push(Some((request.what, request.fine)));
         }
+        failpoint::step("changing devices, addresses or routes");
         self.send(&bytes)?;
         let mut left = waiting.len();
         let mut refused = None;

@@ -4,12 +4,14 @@
 use std::io::{self, ErrorKind};
 
 use super::{NetError, Result};
+use crate::failpoint;
 
 /// Writes `net.FAMILY.conf.DEVICE.NAME`. A family the kernel lacks has no settings: then nothing
 /// is done.
 pub fn set(family: &str, device: &str, name: &str, value: &str) -> Result<()> {
     // The device's name is a path part of its own: `.` in it is safe here, unlike with sysctl(8).
     let path = format!("/proc/sys/net/{family}/conf/{device}/{name}");
+    failpoint::step("writing a setting");
     match std::fs::write(&path, value) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::NotFound && !family_is_there(family) => Ok(()),

@@ -14,6 +14,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::failpoint;
 use crate::model::records::SCHEMA;
 use crate::model::{Change, Desired, Key, Meta, Object, Publish};
 
@@ -139,6 +140,7 @@ impl Db {
     }
 
     fn write(&self, change: &Change, meta: &Meta, durable: bool) -> Result<(), StoreError> {
+        failpoint::step("beginning to store");
         let mut write = self.db.begin_write().map_err(|e| self.error(e))?;
         if !durable {
             write
@@ -171,6 +173,7 @@ impl Db {
                 .insert("meta", json(meta).as_slice())
                 .map_err(|e| self.error(e))?;
         }
+        failpoint::step("storing");
         write.commit().map_err(|e| self.error(e))
     }
 }

@@ -183,6 +183,7 @@ impl Lab {
             config: String::new(),
             args: Vec::new(),
             log: String::new(),
+            env: Vec::new(),
         };
         Builder {
             name: name.to_owned(),

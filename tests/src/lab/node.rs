@@ -53,6 +53,8 @@ pub struct DaemonOptions {
     pub args: Vec<String>,
     /// What it logs (`NETD_LOG`); empty: the default.
     pub log: String,
+    /// More environment variables.
+    pub env: Vec<(String, String)>,
 }
 
 /// A simulated node.
@@ -158,6 +160,7 @@ impl Node {
         if !options.log.is_empty() {
             command.env("NETD_LOG", &options.log);
         }
+        command.envs(options.env.iter().map(|(k, v)| (k, v)));
         command.args(&options.args).stdin(Stdio::null());
         Ok(command)
     }
