@@ -48,6 +48,12 @@ stages! {
     /// From [`crate::reason::Hook::EpOut`] and [`crate::reason::Hook::UpIn`]: a packet that is dropped, of which its
     /// sender may be told.
     Answer = 8, "netd_answer";
+    /// From [`crate::reason::Hook::EpOut`]: for a floating address, and of no flow.
+    EpFloat = 9, "netd_ep_float";
+    /// From [`crate::reason::Hook::UpIn`]: for a floating address, and of no flow, or asking who has one.
+    UpFloat = 10, "netd_up_float";
+    /// From [`crate::reason::Hook::UpOut`]: the same.
+    OwnFloat = 11, "netd_own_float";
 }
 
 /// Where a packet goes on that is of no flow: `stage`, unless it is an ICMP error, which may be about one.

@@ -90,6 +90,8 @@ points! {
     Waits = 25, "waits";
     /// It is dropped, and has become the error by which its sender is told.
     Told = 26, "told";
+    /// `FLOAT` has the destination. `a`: number of the endpoint, `b`: of the network.
+    Float = 27, "float";
 }
 
 /// How a source MAC that is not the endpoint's own was taken.

@@ -47,7 +47,7 @@ fn end<A: Net>(
     let original = entry.dir == Dir::Original.code();
     let endpoint = payer(entry.endpoint, entry.client);
     let held = entry.flags;
-    let called = is_called(entry.kind);
+    let called = is_called(entry.kind, entry.flags);
     *other = entry.to.reverse();
     let mut whole = false;
     let mut closing = Closing::NOTHING;

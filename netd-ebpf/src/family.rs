@@ -39,6 +39,8 @@ pub trait Net: Guarded + OnLink {
     fn is_of_the_link(self) -> bool;
     /// The uplink's address.
     fn outside(uplink: &Uplink) -> Self;
+    /// The floating address an endpoint leaves with; unspecified: none.
+    fn float(port: &Port) -> Self;
     /// The address of the node that endpoints are seen with where they call a published port.
     fn node(node: &Node) -> Self;
 
@@ -94,6 +96,10 @@ impl Net for V4 {
         uplink.v4
     }
     #[inline(always)]
+    fn float(port: &Port) -> Self {
+        port.float4
+    }
+    #[inline(always)]
     fn node(node: &Node) -> Self {
         node.v4
     }
@@ -138,6 +144,10 @@ impl Net for V6 {
     #[inline(always)]
     fn outside(uplink: &Uplink) -> Self {
         uplink.v6
+    }
+    #[inline(always)]
+    fn float(port: &Port) -> Self {
+        port.float6
     }
     #[inline(always)]
     fn node(node: &Node) -> Self {

@@ -215,6 +215,10 @@ impl Leg {
 
 /// What a new flow is to be.
 #[derive(Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each answers a question of its own, in any combination"
+)]
 pub struct Wish<A> {
     /// Why it is tracked.
     pub kind: FlowKind,
@@ -226,8 +230,10 @@ pub struct Wish<A> {
     pub leg: Leg,
     /// Hairpin: the endpoint that calls; else unused.
     pub caller: Leg,
-    /// Masquerade: ifindex of the uplink whose address the flow gets; else 0.
+    /// Masquerade, and Floating on its way out: ifindex of the uplink it leaves by; else 0.
     pub exit: u32,
+    /// Floating: the node itself begins it, so that the replies are its own.
+    pub from_node: bool,
     /// Number of the publish it comes in by; 0: none.
     pub publish: u32,
     /// Number of the endpoint that begins it, where the leg's is the one that is called; 0: none.
@@ -238,6 +244,9 @@ pub struct Wish<A> {
     pub maps: bool,
     /// It comes in by the mapping at `Work::callee`.
     pub calls: bool,
+    /// Its source is no address of the node but the client's own, or its floating one: neither sockets nor
+    /// mappings of the node have ports there.
+    pub keeps: bool,
 }
 
 impl<A: Net> Wish<A> {
@@ -275,6 +284,7 @@ impl<A: Net> Wish<A> {
         match self.kind {
             FlowKind::Masquerade | FlowKind::Forward | FlowKind::Node => true,
             FlowKind::Publish | FlowKind::Hairpin | FlowKind::Inbound => false,
+            FlowKind::Floating => self.exit != 0,
         }
     }
 }
@@ -287,6 +297,19 @@ pub fn begin<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
         let_go::<A>();
         return Err(reason);
     }
+    begun::<A>()
+}
+
+/// The same for a flow that needs no mapping.
+#[inline(always)]
+pub fn begin_alone<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
+    work::get::<A>()?.held = 0;
+    open::<A>(skb)?;
+    begun::<A>()
+}
+
+#[inline(always)]
+fn begun<A: Net>() -> Result<&'static Hop<A>, DropReason> {
     let Work { hop, flow, .. } = work::get::<A>()?;
     // `open` has left the original direction's entry there.
     *hop = Hop::of(flow);
@@ -361,11 +384,12 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
         held,
         ..
     } = work::get::<A>()?;
-    let called = is_called(wish.kind.code());
+    let outward = wish.outward();
+    let inward = if outward { 0 } else { flow_flags::TO_ENDPOINT };
+    let called = is_called(wish.kind.code(), inward);
     limits::may_begin(payer(wish.leg.endpoint, wish.client), called)?;
     // SAFETY: plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
-    let outward = wish.outward();
     flow.to = p.tuple.reverse();
     flow.created = now;
     flow.last_seen = now;
@@ -393,7 +417,9 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
         | match wish.kind {
             FlowKind::Masquerade | FlowKind::Forward | FlowKind::Hairpin => flow_flags::TO_ENDPOINT,
             FlowKind::Node => flow_flags::TO_NODE,
-            FlowKind::Publish | FlowKind::Inbound => 0,
+            FlowKind::Floating if outward => flow_flags::TO_ENDPOINT,
+            FlowKind::Floating if wish.from_node => flow_flags::TO_NODE,
+            FlowKind::Publish | FlowKind::Inbound | FlowKind::Floating => 0,
         };
     *to = wish.to;
     reserve(skb, wish, flow, to, key)?;
@@ -408,7 +434,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     if outward {
         flow.device = wish.exit;
     }
-    flow.flags = traits | if outward { 0 } else { flow_flags::TO_ENDPOINT };
+    flow.flags = traits | inward;
     if let L4::Tcp(flags) = p.l4 {
         let said = Said::default().and(flags, p.segment);
         flow.seen = said.seen;
@@ -422,7 +448,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
                 u32::from(flow.kind),
                 u32::from(flow.to.sport.get()),
             );
-            let called = is_called(flow.kind);
+            let called = is_called(flow.kind, flow.flags);
             limits::began(payer(wish.leg.endpoint, wish.client), called);
             watch::opened::<A>();
             Ok(())
@@ -542,7 +568,8 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
         return 0;
     }
     // A client's port is no port of the node; the node's own flow holds its own first choice.
-    if !matches!(wish.kind, FlowKind::Publish) {
+    // A client's port is no port of the node; the node's own flow holds its own first choice.
+    if !wish.keeps {
         if sockets::held(skb, packet.l4, key, wish.own(packet, to.sport)) {
             if n == 0 {
                 trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);

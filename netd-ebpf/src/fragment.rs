@@ -17,7 +17,7 @@ use crate::maps::{PORT, UPLINK};
 use crate::skb::Skb;
 use crate::verdict::Verdict;
 use crate::work::{self, Work};
-use crate::{datagram, route, uplink, waiting};
+use crate::{datagram, floating, route, uplink, waiting};
 
 /// Runs one of two functions by the packet's family.
 macro_rules! by_family {
@@ -128,7 +128,7 @@ fn from_outside<A: Net>(skb: Skb) -> Verdict {
 enum To {
     /// An address of the node: itself, or an endpoint behind it.
     Node,
-    /// An endpoint's own address, by which the outside knows it.
+    /// An endpoint's own address by which the outside knows it, or its floating one.
     Endpoint,
     /// An endpoint's own address, by which nobody outside knows it.
     Hidden,
@@ -139,6 +139,9 @@ enum To {
 #[inline(always)]
 fn destination<A: Net>(skb: Skb) -> Result<To, DropReason> {
     let dst = work::get::<A>()?.packet.ip.dst;
+    if floating::has(dst) {
+        return Ok(To::Endpoint);
+    }
     match dst.host() {
         Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
             return Ok(if host.flags & port_flags::MASQUERADE == 0 {

@@ -24,6 +24,7 @@ mod ending;
 mod endpoint;
 mod family;
 mod fib;
+mod floating;
 mod flows;
 mod fragment;
 mod gateway;
@@ -203,6 +204,33 @@ pub fn netd_icmp(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     let hook = Hook::from_code(skb.hook() as u8).unwrap_or(Hook::EpOut);
     end(&ctx, hook, icmp::translate(skb, hook))
+}
+
+/// Goes on from `netd_ep_new`.
+#[classifier]
+pub fn netd_ep_float(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    follow(&ctx, Hook::EpOut, Verdict::of(floating::from_endpoint(skb)))
+}
+
+/// Goes on from `netd_up_in` and `netd_up_new`.
+#[classifier]
+pub fn netd_up_float(ctx: TcContext) -> i32 {
+    follow(
+        &ctx,
+        Hook::UpIn,
+        floating::from_outside(Skb::new(ctx.skb.skb)),
+    )
+}
+
+/// Goes on from `netd_up_out` and `netd_up_own`.
+#[classifier]
+pub fn netd_own_float(ctx: TcContext) -> i32 {
+    follow(
+        &ctx,
+        Hook::UpOut,
+        floating::from_node(Skb::new(ctx.skb.skb)),
+    )
 }
 
 /// Goes on in another program, or counts the verdict and turns it into the TC action. The tail call is

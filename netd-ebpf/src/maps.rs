@@ -7,9 +7,9 @@ use netd_common::maps::fragment::{
     COUNTERS, Frag, FragKey, LINE, LINES, OWNERS, RECORDS, ROOM, Ring, Waiting,
 };
 use netd_common::maps::{
-    Called, CalledKey, FdbEntry, FdbKey, Flow, Held, HostEntry, Learned, Limits, Mapping, Meter,
-    Node, Port, Publish, PublishKey, SegmentKey, SentKey, Source, Stat, Target, Uplink, Usage,
-    size,
+    Called, CalledKey, FdbEntry, FdbKey, Float, Flow, Held, HostEntry, Learned, Limits, Mapping,
+    Meter, Node, Port, Publish, PublishKey, SegmentKey, SentKey, Source, Stat, Target, Uplink,
+    Usage, size,
 };
 use netd_common::reason::STATS_LEN;
 use netd_common::stage::SLOTS;
@@ -58,6 +58,8 @@ pub static LIMITS: Array<Limits> = Array::with_max_entries(1, 0);
 #[map]
 pub static PUBLISH: HashMap<PublishKey, Publish> =
     HashMap::with_max_entries(size::PUBLISH, NO_PREALLOC);
+#[map]
+pub static FLOAT: HashMap<V6, Float> = HashMap::with_max_entries(size::FLOAT, NO_PREALLOC);
 #[map]
 pub static FROM: LpmTrie<Source, u32> = LpmTrie::with_max_entries(size::FROM, NO_PREALLOC);
 #[map]

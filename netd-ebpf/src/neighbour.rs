@@ -95,6 +95,13 @@ pub fn advertise(skb: Skb, port: &'static Port) -> Verdict {
 
 #[inline(always)]
 fn advertise_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason> {
+    write_advertisement(skb)?;
+    Ok(back(skb, port))
+}
+
+/// Makes the frame the advertisement that answers the solicitation it is, as `Work::answer` says.
+#[inline(always)]
+pub fn write_advertisement(skb: Skb) -> Result<(), DropReason> {
     let work = work::get::<V6>()?;
     let Answer {
         target,
@@ -105,8 +112,7 @@ fn advertise_inner(skb: Skb, port: &'static Port) -> Result<Verdict, DropReason>
     skb.resize(ADVERT_LEN)?;
     work.frame = advertisement(asker, work.packet.ip.src, *target, *mac, *router != 0);
     trace(Point::Answer, 6, 0);
-    skb.store(0, &work.frame)?;
-    Ok(back(skb, port))
+    skb.store(0, &work.frame)
 }
 
 /// Refuses an address that is neither the port's first nor, by `HOST4`/`HOST6`, another of its own, nor

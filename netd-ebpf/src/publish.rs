@@ -2,10 +2,10 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use netd_common::maps::{FlowKind, FromKey, Port, Publish, Uplink, port_flags};
-use netd_common::nat::PortRange;
+use netd_common::nat::{PortRange, translates};
 use netd_common::reason::DropReason;
 use netd_common::trace::Point;
-use netd_common::wire::{Packet, icmp_error};
+use netd_common::wire::{L4, Packet, icmp_error};
 
 use crate::family::Net;
 use crate::flows::{self, Hop, Leg};
@@ -14,7 +14,7 @@ use crate::skb::{Skb, receive};
 use crate::sockets::{self, Owner};
 use crate::trace::trace;
 use crate::verdict::Verdict;
-use crate::{mapping, route, work};
+use crate::{floating, mapping, route, work};
 
 /// What a client's source port may become where the client keeps its address.
 const CLIENT_PORTS: PortRange = PortRange {
@@ -27,6 +27,17 @@ const NODE_PORTS: PortRange = PortRange {
     min: 1024,
     max: u16::MAX,
 };
+
+/// What its source port, or identifier, may become where a client keeps its address, or has one that is its
+/// alone.
+#[inline(always)]
+pub const fn client_ports(l4: L4) -> PortRange {
+    match l4 {
+        L4::Tcp(_) | L4::Udp => CLIENT_PORTS,
+        L4::EchoRequest => PortRange::ALL,
+        L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => PortRange::NONE,
+    }
+}
 
 /// A new packet from outside: its flow to the endpoint, if it is for a published port. The client keeps
 /// its address, and its port too unless two published ports of one endpoint port would make two
@@ -107,14 +118,13 @@ fn mapped_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropRe
     Ok(Verdict::redirect(receive(port.outer)))
 }
 
-/// An endpoint calls another one: it is seen with the node's address, and with the port of its mapping where
-/// it has such (RFC 4787 REQ-9a).
+/// An endpoint calls another one: it is seen as the outside would see it (RFC 4787 REQ-9a), with its floating
+/// address, else with the node's and with the port of its mapping where it has such.
 #[inline(always)]
-fn calls<A: Net>(skb: Skb, p: &Packet<A>, port: &Port) -> Result<(), DropReason> {
+pub fn calls<A: Net>(skb: Skb, p: &Packet<A>, port: &Port) -> Result<(), DropReason> {
     let wish = &mut work::get::<A>()?.wish;
     wish.kind = FlowKind::Hairpin;
     wish.exit = 0;
-    wish.to.src = node_address(p.ip.dst);
     wish.client = port.endpoint;
     wish.caller = Leg {
         device: skb.ifindex(),
@@ -123,16 +133,27 @@ fn calls<A: Net>(skb: Skb, p: &Packet<A>, port: &Port) -> Result<(), DropReason>
         endpoint: port.endpoint,
         network: port.network,
     };
-    wish.ports = NODE_PORTS;
     wish.options = 0;
     wish.maps = false;
+    wish.keeps = floating::leaves_with(port, p);
+    if wish.keeps {
+        wish.to.src = A::float(port);
+        wish.ports = client_ports(p.l4);
+        return Ok(());
+    }
+    wish.to.src = node_address(p.ip.dst);
+    wish.ports = if translates(p.tuple.proto) {
+        NODE_PORTS
+    } else {
+        PortRange::NONE
+    };
     if port.flags & port_flags::MASQUERADE == 0 {
         return Ok(());
     }
     if let Some(uplink) = uplink_of(wish.to.src) {
         wish.ports = flows::outside_ports(p.l4, uplink, route::network_ports(port));
         wish.options = port.flags;
-        wish.maps = true;
+        wish.maps = wish.ports != PortRange::NONE;
     }
     Ok(())
 }
@@ -174,7 +195,7 @@ fn is_new<A: Net>(skb: Skb, p: &Packet<A>) -> bool {
 
 /// Refuses a source a publish is not for.
 #[inline(always)]
-fn admit<A: Net>(publish: &Publish, src: A) -> Result<(), DropReason> {
+pub fn admit<A: Net>(publish: &Publish, src: A) -> Result<(), DropReason> {
     trace(Point::Publish, publish.number, publish.endpoint);
     if publish.limited == 0 {
         return Ok(());
@@ -198,18 +219,9 @@ fn open<A: Net>(
 ) -> Result<&'static Hop<A>, DropReason> {
     let wish = &mut work::get::<A>()?.wish;
     wish.to = p.tuple;
-    wish.to.dst = A::from_16(publish.addr);
-    wish.to.dport = publish.port;
     wish.exit = 0;
-    wish.publish = publish.number;
-    wish.leg = Leg {
-        device: publish.device,
-        mac: publish.mac,
-        gateway_mac: publish.gateway_mac,
-        endpoint: publish.endpoint,
-        network: publish.network,
-    };
     wish.calls = false;
+    aim::<A>(publish)?;
     if let Some(port) = caller {
         calls(skb, p, port)?;
     } else {
@@ -218,14 +230,32 @@ fn open<A: Net>(
         wish.client = 0;
         wish.options = 0;
         wish.maps = false;
+        wish.keeps = true;
     }
     flows::begin::<A>(skb)
+}
+
+/// Lets the wish go to the endpoint behind a published port.
+#[inline(always)]
+pub fn aim<A: Net>(publish: &Publish) -> Result<(), DropReason> {
+    let wish = &mut work::get::<A>()?.wish;
+    wish.to.dst = A::from_16(publish.addr);
+    wish.to.dport = publish.port;
+    wish.publish = publish.number;
+    wish.leg = Leg {
+        device: publish.device,
+        mac: publish.mac,
+        gateway_mac: publish.gateway_mac,
+        endpoint: publish.endpoint,
+        network: publish.network,
+    };
+    Ok(())
 }
 
 /// The address callers are seen with: the uplink's, which the node itself does not use towards
 /// endpoints, so that their ports and the node's do not meet. A node without one has the called address.
 #[inline(always)]
-fn node_address<A: Net>(called: A) -> A {
+pub fn node_address<A: Net>(called: A) -> A {
     match NODE.get(0) {
         Some(node) if !A::node(node).is_unspecified() => A::node(node),
         Some(_) | None => called,

@@ -18,7 +18,7 @@ use crate::maps::UPLINK;
 use crate::skb::{Skb, receive};
 use crate::trace::trace;
 use crate::verdict::Verdict;
-use crate::{answer, fib, flows, publish, rewrite, work};
+use crate::{answer, fib, floating, flows, publish, rewrite, work};
 
 /// A packet an endpoint sent to its gateway's MAC. [`Verdict::OPEN`]: of no flow netd knows, for
 /// [`new_from_endpoint`]; the two stand side by side, not one in the other: stack.
@@ -76,6 +76,9 @@ fn new_from_endpoint_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verd
     if let Some(host) = ip.dst.host() {
         return to_host(skb, port, p, host);
     }
+    if floating::has(ip.dst) {
+        return Ok(Verdict::stage(Stage::EpFloat));
+    }
     let exit = match fib::route(skb, port.inner, ip, &p.tuple)? {
         Route::Node if ip.dst.is_local() || fib::is_at_hand::<A>(skb) => return Ok(Verdict::NODE),
         Route::Node => return Err(DropReason::NoRoute),
@@ -100,6 +103,11 @@ fn along<A: Net>(
 ) -> Result<Verdict, DropReason> {
     if hop.flags & flow_flags::TO_ENDPOINT != 0 {
         return to_endpoint(skb, p, hop);
+    }
+    if hop.flags & flow_flags::TO_NODE != 0 {
+        // The node called by way of an uplink; the answer comes in where its other ones do.
+        rewrite::apply(skb, p, &hop.to, 0)?;
+        return Ok(Verdict::redirect(receive(port.outer)));
     }
     match fib::route(skb, port.inner, &p.ip, &hop.to)? {
         // Another uplink has another address: the flow cannot move there.
@@ -136,8 +144,8 @@ fn to_host<A: Net>(
     Ok(Verdict::redirect(skb.peer(host.device)))
 }
 
-/// Begins a flow from an endpoint to the outside, leaving by `exit`: masqueraded, or as it is on a
-/// network without masquerade.
+/// Begins a flow from an endpoint to the outside, leaving by `exit`: with the endpoint's floating address and
+/// its own ports, masqueraded, or as it is on a network without masquerade.
 #[inline(always)]
 fn open_outward<A: Net>(
     skb: Skb,
@@ -180,10 +188,11 @@ pub fn open_outward_from<A: Net>(
     p: &Packet<A>,
     exit: u32,
 ) -> Result<&'static Hop<A>, DropReason> {
-    let masquerade = port.flags & port_flags::MASQUERADE != 0;
-    begins(p, masquerade)?;
     // SAFETY: a map value stays readable for the run of the program.
     let uplink = unsafe { UPLINK.get(&exit) }.ok_or(DropReason::NotUplink)?;
+    let floats = floating::leaves_with(port, p);
+    let masquerade = port.flags & port_flags::MASQUERADE != 0;
+    begins(p, masquerade || floats)?;
     let wish = &mut work::get::<A>()?.wish;
     wish.kind = FlowKind::Forward;
     wish.to = p.tuple;
@@ -194,6 +203,7 @@ pub fn open_outward_from<A: Net>(
     wish.options = 0;
     wish.maps = false;
     wish.calls = false;
+    wish.keeps = false;
     wish.leg = Leg {
         device,
         mac: behind(skb, port, device)?,
@@ -201,7 +211,11 @@ pub fn open_outward_from<A: Net>(
         endpoint: port.endpoint,
         network: port.network,
     };
-    if masquerade {
+    if floats {
+        wish.kind = FlowKind::Floating;
+        wish.exit = exit;
+        wish.to.src = A::float(port);
+    } else if masquerade {
         let outside = A::outside(uplink);
         if outside.is_unspecified() {
             return Err(DropReason::NoUplinkAddress);

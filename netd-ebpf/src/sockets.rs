@@ -30,6 +30,22 @@ pub fn published<A: Net>(p: &Packet<A>) -> Option<&'static Publish> {
     }
 }
 
+/// The published port a packet is for that may begin a conversation, of that very address.
+#[inline(always)]
+pub fn published_there<A: Net>(p: &Packet<A>) -> Option<&'static Publish> {
+    match p.l4 {
+        L4::Tcp(flags) if begins(flags) => {}
+        L4::Udp => {}
+        L4::Tcp(_) | L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => {
+            return None;
+        }
+    }
+    if !served(&p.tuple) {
+        return None;
+    }
+    there(&p.tuple)
+}
+
 /// Whether a packet is for a port of the node that is published, on whichever address.
 #[inline(always)]
 pub fn serves<A: Net>(p: &Packet<A>) -> bool {
@@ -56,6 +72,18 @@ fn find<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
     if !served(t) {
         return None;
     }
+    if let Some(publish) = there(t) {
+        return Some(publish);
+    }
+    let key = &mut work::get::<A>().ok()?.publish;
+    key.addr = A::ZERO.to_16();
+    // SAFETY: a map value stays readable for the run of the program.
+    unsafe { PUBLISH.get(&*key) }
+}
+
+/// The published port at `t.dst`:`t.dport`, of that very address.
+#[inline(always)]
+fn there<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
     let key = &mut work::get::<A>().ok()?.publish;
     // Field by field: as a whole it would be made on the stack first.
     key.addr = t.dst.to_16();
@@ -63,11 +91,6 @@ fn find<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
     key.proto = t.proto;
     key.pad = 0;
     // SAFETY: a map value stays readable for the run of the program.
-    if let Some(publish) = unsafe { PUBLISH.get(&*key) } {
-        return Some(publish);
-    }
-    key.addr = A::ZERO.to_16();
-    // SAFETY: as above.
     unsafe { PUBLISH.get(&*key) }
 }
 

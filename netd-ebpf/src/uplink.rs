@@ -19,14 +19,17 @@ use crate::maps::{NODE, PORT, UPLINK};
 use crate::skb::Skb;
 use crate::sockets::Owner;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::{mapping, planted, publish, rewrite, route, sockets, work};
+use crate::{floating, mapping, planted, publish, rewrite, route, sockets, work};
 
 /// A frame from the outside.
 #[inline(always)]
 pub fn r#in(skb: Skb) -> Verdict {
     // The stack takes a frame with a priority tag for the device's own.
-    if !skb.is_for_host() || (skb.vlan_present() != 0 && skb.vlan_id() != 0) {
+    if skb.vlan_present() != 0 && skb.vlan_id() != 0 {
         return Verdict::NEXT;
+    }
+    if !skb.is_for_host() {
+        return floating::asked(skb, Stage::UpFloat);
     }
     skb.pull(V4::HEADERS);
     match Eth::parse(&skb) {
@@ -38,6 +41,10 @@ pub fn r#in(skb: Skb) -> Verdict {
             ethertype: ethertype::IPV6,
             ..
         }) => packet_in::<V6>(skb),
+        Ok(Eth {
+            ethertype: ethertype::ARP,
+            ..
+        }) => floating::asked(skb, Stage::UpFloat),
         Ok(_) | Err(_) => Verdict::NEXT,
     }
 }
@@ -134,6 +141,9 @@ fn new_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
         return Ok(Verdict::NEXT);
     };
     from_wire(p.ip.src, p.ip.dst)?;
+    if floating::has(p.ip.dst) {
+        return Ok(Verdict::stage(Stage::UpFloat));
+    }
     if let Some(hop) = publish::from_outside(skb, p, uplink)? {
         return route::to_endpoint(skb, p, hop);
     }
@@ -232,6 +242,10 @@ pub fn out(skb: Skb) -> Verdict {
             ethertype: ethertype::IPV6,
             ..
         }) => packet_out::<V6>(skb),
+        Ok(Eth {
+            ethertype: ethertype::ARP,
+            ..
+        }) => floating::asked(skb, Stage::OwnFloat),
         Ok(_) | Err(_) => Verdict::NEXT,
     }
 }
@@ -262,6 +276,9 @@ pub fn fragment_out<A: Net>(skb: Skb) -> Verdict {
 #[inline(always)]
 fn known_out<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
     if let Some(hop) = flows::follow(p, skb.len())? {
+        if hop.flags & flow_flags::TO_ENDPOINT != 0 {
+            return floating::hand_over(skb, p, hop);
+        }
         // A flow of the node that had to change its port, or an endpoint's that took the stack.
         rewrite::apply(skb, p, &hop.to, 0)?;
         return Ok(Verdict::NEXT);
@@ -294,6 +311,9 @@ fn new_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let Some(uplink) = (unsafe { UPLINK.get(&skb.ifindex()) }) else {
         return Ok(Verdict::NEXT);
     };
+    if floating::concerns(p) {
+        return Ok(Verdict::stage(Stage::OwnFloat));
+    }
     if p.ip.src == A::outside(uplink) {
         return of_itself(skb, p, uplink);
     }
@@ -354,6 +374,7 @@ fn of_node<A: Net>(
     wish.options = 0;
     wish.maps = wish.ports != PortRange::NONE;
     wish.calls = false;
+    wish.keeps = false;
     let hop = flows::begin::<A>(skb)?;
     rewrite::apply(skb, p, &hop.to, 0)?;
     Ok(Verdict::NEXT)

@@ -8,7 +8,7 @@ use netd_common::maps::{name, size};
 use netd_common::reason::STATS_LEN;
 
 /// Entries of each pinned map as the programs declare them.
-const ENTRIES: [(&str, u32); 23] = [
+const ENTRIES: [(&str, u32); 24] = [
     (name::PORT, size::PORT),
     (name::FDB, size::FDB),
     (name::LEARNED, size::LEARNED),
@@ -25,6 +25,7 @@ const ENTRIES: [(&str, u32); 23] = [
     (name::USAGE, size::USAGE),
     (name::LIMITS, 1),
     (name::PUBLISH, size::PUBLISH),
+    (name::FLOAT, size::FLOAT),
     (name::FROM, size::FROM),
     (name::UPLINK, size::UPLINK),
     (name::LOCAL, size::LOCAL),

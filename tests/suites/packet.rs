@@ -4,6 +4,8 @@
 mod answers;
 #[path = "packet/connection.rs"]
 mod connection;
+#[path = "packet/floating.rs"]
+mod floating;
 #[path = "packet/fragments.rs"]
 mod fragments;
 #[path = "packet/guard.rs"]

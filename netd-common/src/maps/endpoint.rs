@@ -74,6 +74,10 @@ pub struct Port {
     pub masq_max: u16,
     /// Zero.
     pub pad: [u8; 2],
+    /// Floating IPv4 address that what the endpoint's first address sends leaves with; 0: none.
+    pub float4: V4,
+    /// The same of IPv6; `::`: none.
+    pub float6: V6,
 }
 
 /// What has an address or a MAC.

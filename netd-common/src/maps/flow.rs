@@ -24,6 +24,8 @@ pub enum FlowKind {
     Hairpin,
     /// From outside to an endpoint by a mapping it holds, as the mapping's filter allows.
     Inbound,
+    /// Between a floating address and its endpoint, from either side, or from the node itself.
+    Floating,
 }
 
 impl FlowKind {
@@ -37,6 +39,7 @@ impl FlowKind {
             Self::Forward => 3,
             Self::Hairpin => 4,
             Self::Inbound => 5,
+            Self::Floating => 6,
         }
     }
 
@@ -50,6 +53,7 @@ impl FlowKind {
             3 => Some(Self::Forward),
             4 => Some(Self::Hairpin),
             5 => Some(Self::Inbound),
+            6 => Some(Self::Floating),
             _ => None,
         }
     }
@@ -63,6 +67,7 @@ impl FlowKind {
             Self::Forward => "forward",
             Self::Hairpin => "hairpin",
             Self::Inbound => "inbound",
+            Self::Floating => "floating",
         }
     }
 }
@@ -178,10 +183,13 @@ pub struct Usage {
     pub called: u64,
 }
 
-/// Whether a flow with this [`FlowKind::code`] is begun from outside.
+/// Whether a flow is begun by others than its endpoint, from outside: by the [`FlowKind::code`] and the
+/// [`flow_flags`] of its original entry. By a floating address flows begin from either side.
 #[inline(always)]
-pub const fn is_called(kind: u8) -> bool {
-    kind == FlowKind::Publish.code() || kind == FlowKind::Inbound.code()
+pub const fn is_called(kind: u8, flags: u8) -> bool {
+    kind == FlowKind::Publish.code()
+        || kind == FlowKind::Inbound.code()
+        || (kind == FlowKind::Floating.code() && flags & flow_flags::TO_ENDPOINT != 0)
 }
 
 /// The one value of `LIMITS`: how long flows live and how many there may be.
@@ -233,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_endpoints_and_the_node_begin_is_not_called_from_outside() {
-        let called = |kind: FlowKind| is_called(kind.code());
+        let called = |kind: FlowKind| is_called(kind.code(), 0);
         assert!(called(FlowKind::Publish) && called(FlowKind::Inbound));
         for kind in [
             FlowKind::Masquerade,
@@ -243,6 +251,8 @@ mod tests {
         ] {
             assert!(!called(kind), "{kind:?}");
         }
+        let floating = |flags| is_called(FlowKind::Floating.code(), flags);
+        assert!(floating(flow_flags::TO_ENDPOINT) && !floating(0));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod event;
+mod floating;
 mod flow;
 pub mod fragment;
 mod learn;
@@ -16,6 +17,7 @@ mod uplink;
 
 pub use endpoint::{FdbEntry, FdbKey, HostEntry, HostKind, Port, SegmentKey, Target, port_flags};
 pub use event::{Closed, Event, EventKind, HEADERS, MAX_SNAPLEN, Outcome, event_flags, watch};
+pub use floating::Float;
 pub use flow::{Dir, Ending, Flow, FlowKind, Limits, Usage, ending, flow_flags, is_called, payer};
 pub use learn::{Learned, Meter};
 pub use mapping::{Mapping, SentKey, mapping_flags};
@@ -57,6 +59,8 @@ pub mod name {
     pub const LIMITS: &str = "LIMITS";
     /// [`PublishKey`](super::PublishKey) -> [`Publish`](super::Publish).
     pub const PUBLISH: &str = "PUBLISH";
+    /// Floating address, IPv4 as `::ffff:a.b.c.d` -> [`Float`](super::Float).
+    pub const FLOAT: &str = "FLOAT";
     /// LPM: [`FromKey`](super::FromKey) -> `u32` number of the publish's network.
     pub const FROM: &str = "FROM";
     /// `u32` ifindex -> [`Uplink`](super::Uplink).
@@ -86,7 +90,7 @@ pub mod name {
     /// All maps that are pinned and outlive the daemon.
     pub const PINNED: &[&str] = &[
         PORT, FDB, LEARNED, METER, AGED, HOST4, HOST6, SEGMENT, FLOW4, FLOW6, MAP4, MAP6, SENT,
-        USAGE, LIMITS, PUBLISH, FROM, UPLINK, LOCAL, DENY, NODE, STATS, CALLED,
+        USAGE, LIMITS, PUBLISH, FLOAT, FROM, UPLINK, LOCAL, DENY, NODE, STATS, CALLED,
     ];
 }
 
@@ -112,6 +116,8 @@ pub mod size {
     pub const USAGE: u32 = PORT;
     /// Published (address, protocol, port).
     pub const PUBLISH: u32 = 65_536;
+    /// Floating addresses.
+    pub const FLOAT: u32 = 4_096;
     /// Source prefixes of all publishes.
     pub const FROM: u32 = 16_384;
     /// Uplinks of a node.

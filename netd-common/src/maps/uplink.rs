@@ -24,6 +24,8 @@ pub struct Uplink {
 pub mod node_flags {
     /// `DENY` has entries.
     pub const DENY: u32 = 1;
+    /// `FLOAT` has entries.
+    pub const FLOATS: u32 = 1 << 1;
 }
 
 /// Ports, both ends included, in the machine's byte order; 0 to 0: none.

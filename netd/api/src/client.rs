@@ -5,6 +5,7 @@
 //! restarted between two calls.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
@@ -19,9 +20,9 @@ use tokio::net::UnixStream;
 
 use crate::stream::{Connection, Stream};
 use crate::{
-    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec,
-    Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan, Problem, PublishSpec,
-    Published, StatLine, Status, Trace, TraceRequest,
+    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
+    FlowLine, Flushed, HostSpec, Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan,
+    Problem, PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -199,6 +200,23 @@ impl Client {
     /// `POST /v1/unpublish`.
     pub async fn unpublish(&self, specs: &[HostSpec]) -> Result<()> {
         self.post("/v1/unpublish", specs).await
+    }
+
+    /// `GET /v1/floating`.
+    pub async fn floating(&self) -> Result<Vec<Floating>> {
+        self.get("/v1/floating").await
+    }
+
+    /// `POST /v1/floating`.
+    pub async fn floating_add(&self, request: &FloatingAdd) -> Result<Floating> {
+        self.post("/v1/floating", request).await
+    }
+
+    /// `DELETE /v1/floating/{address}`.
+    pub async fn floating_remove(&self, address: IpAddr) -> Result<()> {
+        let address = address.to_string();
+        self.delete(&format!("/v1/floating/{}", segment(&address)))
+            .await
     }
 
     /// `GET /v1/flows`.

@@ -17,6 +17,8 @@
 //! | `POST /v1/endpoints/{ep}/publish` | `[`[`PublishSpec`]`]` -> [`[Published]`](Published) |
 //! | `GET /v1/published` (`?endpoint=EP`) | -> [`[Published]`](Published) |
 //! | `POST /v1/unpublish` | `[`[`HostSpec`]`]` -> nothing |
+//! | `GET /v1/floating`, `POST /v1/floating` | -> [`[Floating]`](Floating), [`FloatingAdd`] -> [`Floating`] |
+//! | `DELETE /v1/floating/{address}` | -> nothing |
 //! | `GET /v1/flows`, `DELETE /v1/flows` ([`FlowFilter`] as query) | -> [`[FlowLine]`](FlowLine), -> [`Flushed`] |
 //! | `GET /v1/monitor` ([`MonitorFilter`] as query) | -> a stream of [`Told`], one on each line |
 //! | `GET /v1/capture` ([`CaptureOf`] as query) | -> the same, of packets with their bytes |
@@ -27,6 +29,7 @@
 
 mod client;
 mod endpoint;
+mod floating;
 mod inspect;
 mod macs;
 mod manifest;
@@ -41,6 +44,7 @@ mod trace;
 
 pub use client::{Client, ClientError};
 pub use endpoint::{Attach, Endpoint, EndpointState};
+pub use floating::{Floating, FloatingAdd};
 pub use inspect::{
     DeviceCounters, DeviceEnd, EndpointDetails, FlowUse, InsideView, NamespaceView, NeighbourLine,
     RouteLine,

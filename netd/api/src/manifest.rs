@@ -54,6 +54,12 @@ pub mod object {
     pub fn publish(spec: &PublishSpec) -> String {
         format!("publish {}", spec.host)
     }
+
+    /// A floating address.
+    #[must_use]
+    pub fn floating(address: std::net::IpAddr) -> String {
+        format!("floating {address}")
+    }
 }
 
 /// What is done to an object.

@@ -1,14 +1,16 @@
 //! The calls of the API, one line each: path, body and query in, the core's answer out.
 
+use std::net::IpAddr;
+
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use netd_api::{
-    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, FlowFilter, FlowLine, Flushed, HostSpec,
-    Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan, PublishSpec, Published,
-    StatLine, Status, Trace, TraceRequest,
+    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
+    FlowLine, Flushed, HostSpec, Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan,
+    PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
 };
 use serde::Deserialize;
 
@@ -54,6 +56,8 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/endpoints/{ep}/publish", post(publish))
         .route("/v1/published", get(published))
         .route("/v1/unpublish", post(unpublish))
+        .route("/v1/floating", get(floating).post(add_floating))
+        .route("/v1/floating/{address}", delete(remove_floating))
         .route("/v1/flows", get(flows).delete(flush_flows))
         .route("/v1/fdb", get(fdb))
         .route("/v1/trace", post(trace))
@@ -183,6 +187,25 @@ async fn unpublish(
     Body(hosts): Body<Vec<HostSpec>>,
 ) -> Result<StatusCode, Refusal> {
     h.call(move |core| core.unpublish(&hosts)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn floating(State(h): State<Handle>) -> Answer<Vec<Floating>> {
+    Ok(Json(h.call(|core| Ok(core.list_floating())).await?))
+}
+
+async fn add_floating(
+    State(h): State<Handle>,
+    Body(request): Body<FloatingAdd>,
+) -> Answer<Floating> {
+    Ok(Json(h.call(move |core| core.add_floating(&request)).await?))
+}
+
+async fn remove_floating(
+    State(h): State<Handle>,
+    Path(address): Path<IpAddr>,
+) -> Result<StatusCode, Refusal> {
+    h.call(move |core| core.remove_floating(address)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -100,6 +100,7 @@ pub fn record(actual: &mut Actual, step: &Step, outcome: Outcome) -> Vec<Step> {
                 swap(&mut actual.published, *k, v.as_ref()),
             )]
         }
+        Step::Float(k, v) => vec![Step::Float(*k, swap(&mut actual.floats, *k, v.as_ref()))],
         Step::From(k, v) => vec![Step::From(*k, swap(&mut actual.from, *k, v.as_ref()))],
         Step::Slot(k, v) => vec![Step::Slot(*k, swap(&mut actual.segments, *k, v.as_ref()))],
     }

@@ -73,8 +73,10 @@ impl Executor for Node {
             Step::Unhook(device) => self.datapath.unhook(device)?,
             Step::EndFlows(ended) => {
                 failpoint::step("ending flows");
-                self.datapath
-                    .flows_remove(&|flow| ended.cuts(flow.publish, flow.endpoint, flow.client))?;
+                self.datapath.flows_remove(&|flow| {
+                    ended.cuts(flow.publish, flow.endpoint, flow.client)
+                        || flow.is_by_floating(&ended.floating)
+                })?;
                 for endpoint in &ended.endpoints {
                     self.datapath.flow_use_remove(*endpoint)?;
                 }
@@ -88,6 +90,8 @@ impl Executor for Node {
             Step::Slot(k, Some(v)) => self.datapath.slot_set(*k, v)?,
             Step::Slot(k, None) => self.datapath.slot_remove(*k)?,
             Step::Publish(k, Some(v)) => self.datapath.publish_set(publish_key(*k), v)?,
+            Step::Float(k, Some(v)) => self.datapath.float_set(*k, v)?,
+            Step::Float(k, None) => self.datapath.float_remove(*k)?,
             Step::From(k, Some(network)) => self.datapath.from_set(*k, *network)?,
             Step::From(k, None) => self.datapath.from_remove(*k)?,
             Step::Publish(k, None) => self.datapath.publish_remove(publish_key(*k))?,

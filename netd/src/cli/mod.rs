@@ -11,6 +11,7 @@ mod doctor;
 mod endpoint;
 mod error;
 mod file;
+mod floating;
 mod flow;
 mod hints;
 mod inspect;
@@ -122,6 +123,9 @@ enum Verb {
     Delete(file::Delete),
     /// Write what is there as a file that `apply` takes
     Export(file::Export),
+    /// Floating IPs: outside addresses that are an endpoint's, one to one
+    #[command(subcommand)]
+    Floating(floating::Floating),
     /// Flows: tracked conversations
     #[command(subcommand)]
     Flow(flow::Flow),
@@ -208,6 +212,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Plan(v) => wait(file::plan(v, ctx)),
         Verb::Delete(v) => wait(file::delete(v, ctx)),
         Verb::Export(v) => wait(file::export(v, ctx)),
+        Verb::Floating(v) => wait(floating::run(v, ctx)),
         Verb::Flow(v) => wait(flow::flow(v, ctx)),
         Verb::Fdb(v) => wait(flow::fdb(v, ctx)),
         Verb::Trace(v) => wait(trace::run(v, ctx)),

@@ -8,7 +8,7 @@ use netd_api::{Attach, Endpoint as ApiEndpoint};
 use super::core::Core;
 use super::error::Result;
 use crate::model::attach::{self, Target};
-use crate::model::{Change, Desired, Endpoint, Key, Netns, Object};
+use crate::model::{Change, Desired, Endpoint, Netns, Object};
 use crate::net::reaper::Reaper;
 use crate::net::{NetError, NetnsFile, inside, neighbour, ports};
 use crate::plan::Scope;
@@ -66,12 +66,7 @@ impl Core {
     pub fn detach(&mut self, text: &str, network: Option<&str>) -> Result<()> {
         let endpoint = self.desired.endpoint(text, network)?.clone();
         let device = self.actual.ifindex(&endpoint.device());
-        let mut remove: Vec<Key> = self
-            .desired
-            .publishes_of(endpoint.number)
-            .map(|p| Key::Publish(p.number))
-            .collect();
-        remove.push(Key::Endpoint(endpoint.number));
+        let remove = self.desired.all_of(endpoint.number);
         let put = vec![];
         let scope = Scope::Endpoint {
             network: endpoint.network,

@@ -38,6 +38,8 @@ pub struct Core {
     pub(super) problems: BTreeMap<String, String>,
     /// Devices inside namespaces that are about to be deleted: (namespace, node-side ifindex).
     pub(super) leaving: Vec<(Netns, u32)>,
+    /// Whether what the start found has been brought into order.
+    pub(super) settled: bool,
     /// The cgroup the socket hooks sit on; none: the node has no cgroup2.
     pub(super) cgroup: Option<PathBuf>,
     pub(super) started: Instant,

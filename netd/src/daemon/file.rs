@@ -82,7 +82,7 @@ impl Ask for Asked<'_> {
         group: &[netd_api::PublishSpec],
     ) -> std::result::Result<Vec<netd_api::PublishSpec>, Refusal> {
         let free = |host: &netd_api::HostSpec| publish::taken_by(desired, host).is_none();
-        let claimed = super::publish::claim_ports(self.datapath(), endpoint, group, &free);
+        let claimed = super::publish::claim_ports(self.datapath(), desired, endpoint, group, &free);
         Ok(claimed?)
     }
 }
@@ -148,14 +148,14 @@ impl Core {
     }
 
     fn tell(&self, manifest: &Manifest, outcome: &Outcome) -> Result<Plan> {
-        let ended = Ended::of(&outcome.change);
+        let ended = Ended::of(&outcome.change, &self.desired);
         let flows = if ended.is_empty() {
             vec![]
         } else {
             let all = self.node.datapath.flows()?;
-            let cut = all
-                .iter()
-                .filter(|f| ended.cuts(f.publish, f.endpoint, f.client));
+            let cut = all.iter().filter(|f| {
+                ended.cuts(f.publish, f.endpoint, f.client) || f.is_by_floating(&ended.floating)
+            });
             cut.map(|f| self.show_flow(f)).collect()
         };
         Ok(Plan {
@@ -202,7 +202,7 @@ impl Core {
     fn devices_of(&self, change: &Change) -> Vec<(Netns, u32)> {
         let of = |key: &Key| match key {
             Key::Endpoint(n) => self.desired.endpoints.get(n),
-            Key::Network(_) | Key::Publish(_) => None,
+            Key::Network(_) | Key::Publish(_) | Key::Floating(_) => None,
         };
         let endpoints = change.remove.iter().filter_map(of);
         endpoints

@@ -8,6 +8,7 @@
 //! | `start` | adopting what is there |
 //! | `sockets` | the cgroup of the socket hooks |
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
+//! | `floating` | floating IPs, and telling the uplink's link of them |
 //! | [`listen`] | when the programs tell, and who listens |
 //! | `file` | plan, apply, export: many changes as one |
 //! | `reach` | changes inside of endpoints that stay |
@@ -26,6 +27,7 @@ mod collect;
 pub mod core;
 pub mod error;
 mod file;
+mod floating;
 mod flows;
 pub mod inspect;
 pub mod listen;

@@ -9,8 +9,9 @@ use netd_api::{HostSpec, Proto, PublishSpec, Published};
 use super::core::Core;
 use super::error::{Result, ServiceError};
 use crate::datapath::Datapath;
+use crate::model::floating;
 use crate::model::publish::{self, listen_on, overlaps};
-use crate::model::{Change, Endpoint, Key, ModelError, Object, Publish};
+use crate::model::{Change, Desired, Endpoint, Key, ModelError, Object, Publish};
 use crate::net::{NetError, ports};
 use crate::plan::Scope;
 
@@ -114,7 +115,13 @@ impl Core {
                 publish::taken_by(&self.desired, host).is_none()
                     && !chosen.iter().any(|o| overlaps(&o.host, host))
             };
-            let found = claim_ports(&mut self.node.datapath, endpoint, &group, &free)?;
+            let found = claim_ports(
+                &mut self.node.datapath,
+                &self.desired,
+                endpoint,
+                &group,
+                &free,
+            )?;
             chosen.extend(found);
         }
         let records = chosen.into_iter().map(|spec| {
@@ -134,16 +141,17 @@ impl Core {
 /// of their addresses.
 pub(super) fn claim_ports(
     datapath: &mut Datapath,
+    desired: &Desired,
     endpoint: &Endpoint,
     group: &[PublishSpec],
     free: &dyn Fn(&HostSpec) -> bool,
 ) -> Result<Vec<PublishSpec>> {
     if group.iter().any(|spec| spec.host.host_port == 0) {
-        return any_port(datapath, endpoint, group, free);
+        return any_port(datapath, desired, endpoint, group, free);
     }
     for spec in group {
         for port in spec.host.host_port..=spec.host.host_end {
-            claim_free(datapath, endpoint, &spec.host, port)?;
+            claim_free(datapath, desired, endpoint, &spec.host, port)?;
         }
     }
     Ok(group.to_vec())
@@ -153,17 +161,24 @@ pub(super) fn claim_ports(
 /// comes first.
 fn claim_free(
     datapath: &mut Datapath,
+    desired: &Desired,
     endpoint: &Endpoint,
     host: &HostSpec,
     port: u16,
 ) -> Result<()> {
     datapath.claim(host.proto.number(), port)?;
+    // No process of the node can have a port of a floating address.
+    let ip = host.host_ip;
+    if ip.is_some_and(|ip| floating::find(desired, ip).is_some()) {
+        return Ok(());
+    }
     probe(endpoint, host, port)
 }
 
 /// The same specs with a port that is free on all of their addresses.
 fn any_port(
     datapath: &mut Datapath,
+    desired: &Desired,
     endpoint: &Endpoint,
     group: &[PublishSpec],
     free: &dyn Fn(&HostSpec) -> bool,
@@ -188,7 +203,7 @@ fn any_port(
         if group.iter().all(|spec| free(&spec.host))
             && group
                 .iter()
-                .all(|spec| claim_free(datapath, endpoint, &spec.host, port).is_ok())
+                .all(|spec| claim_free(datapath, desired, endpoint, &spec.host, port).is_ok())
         {
             return Ok(group);
         }
@@ -202,7 +217,7 @@ fn any_port(
 fn number(object: &Object) -> Option<u32> {
     match object {
         Object::Publish(p) => Some(p.number),
-        Object::Network(_) | Object::Endpoint(_) => None,
+        Object::Network(_) | Object::Endpoint(_) | Object::Floating(_) => None,
     }
 }
 

@@ -12,7 +12,7 @@ use super::sockets;
 use crate::apply::Node;
 use crate::config::{AttachChoice, Settings};
 use crate::datapath::{AttachMode, Datapath, Options};
-use crate::model::{Change, Key, masquerade};
+use crate::model::{Change, masquerade};
 use crate::net::events::is_made_name;
 use crate::net::link::{self, Link};
 use crate::net::reaper::Reaper;
@@ -51,6 +51,7 @@ impl Core {
             uplinks: std::collections::BTreeMap::new(),
             problems: std::collections::BTreeMap::new(),
             leaving: Vec::new(),
+            settled: false,
             cgroup,
             started: std::time::Instant::now(),
             watchers: super::listen::Watchers::default(),
@@ -61,6 +62,7 @@ impl Core {
         core.refresh_uplinks();
         core.refresh_silent();
         core.hook_sockets();
+        core.settled = true;
         core.settle_onward(Scope::All);
         if core.problems.contains_key("state") {
             // What was to be made anew may have met the devices of before, which are gone now.
@@ -110,6 +112,7 @@ impl Core {
             ports: dp.ports()?.into_iter().collect(),
             hosts: dp.hosts()?.into_iter().collect(),
             from: dp.from()?.into_iter().collect(),
+            floats: dp.floats()?.into_iter().collect(),
             segments: dp.slots()?.into_iter().collect(),
             ..Actual::default()
         };
@@ -157,12 +160,7 @@ impl Core {
         }
         let mut remove = Vec::new();
         for number in half {
-            remove.extend(
-                self.desired
-                    .publishes_of(number)
-                    .map(|p| Key::Publish(p.number)),
-            );
-            remove.push(Key::Endpoint(number));
+            remove.extend(self.desired.all_of(number));
             tracing::info!("removing endpoint {number}: its attach was cut off");
         }
         let change = Change {

@@ -15,6 +15,7 @@ use crate::net::events::is_made_name;
 use crate::net::link::Link;
 use crate::net::route::{Address, Route};
 use crate::net::{Netlink, link, qdisc, route};
+use crate::plan::UplinkNet;
 
 /// The routing table default routes are looked for in.
 const MAIN: u32 = 254;
@@ -95,6 +96,7 @@ impl Core {
         for link in &wanted {
             self.use_uplink(link, &addresses)?;
         }
+        self.follow_uplink_nets(nets(&wanted, &addresses));
         // Of several uplinks the first that has an address: callers are to be seen with one address.
         let rows = || self.uplinks.values().map(|u| u.row);
         let v4 = rows().map(|r| r.v4).find(|a| !a.is_unspecified());
@@ -223,6 +225,27 @@ impl Core {
             XdpChoice::Off => Some(XdpMode::Off),
         }
     }
+}
+
+/// The subnets of the uplinks, link-local ones left out.
+fn nets(uplinks: &[Link], addresses: &[Address]) -> Vec<UplinkNet> {
+    let of = |link: &Link| {
+        let (ifindex, mac) = (link.ifindex, link.mac);
+        let on = move |a: &&Address| a.ifindex == ifindex;
+        let net = move |a: &Address| UplinkNet {
+            ifindex,
+            mac,
+            net: a.net.trunc(),
+        };
+        addresses.iter().filter(on).map(net).collect::<Vec<_>>()
+    };
+    let link_local = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let mut nets: Vec<UplinkNet> = uplinks.iter().flat_map(of).collect();
+    nets.retain(|n| !link_local(n.net.addr()));
+    nets
 }
 
 /// The address the kernel would take as source to the outside by a device, as long as it is a

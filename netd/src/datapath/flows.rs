@@ -213,7 +213,7 @@ pub(super) fn collect<A: Addr>(
             let payer = payer(flow.endpoint, flow.client);
             let count = walk.by_endpoint.entry(payer).or_default();
             count.flows += 1;
-            count.called += u64::from(is_called(flow.kind));
+            count.called += u64::from(is_called(flow.kind, flow.flags));
         }
         let silent = now.saturating_sub(silent_since(flow)) >= timeouts.shortest(key.proto);
         if (mine && silent) || (halves && is_left_over(flow, now)) {

@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bytemuck::Pod;
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Flow, FromKey, HostEntry, Learned, Limits,
+    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Float, Flow, FromKey, HostEntry, Learned, Limits,
     Mapping, Meter, Node, Port, Publish, PublishKey, SegmentKey, SentKey, Stat, Target, Uplink,
     Usage, name, size, watch,
 };
@@ -102,7 +102,7 @@ const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) 
 }
 
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 23] = [
+pub const LAYOUTS: [(&str, u32, u32); 24] = [
     layout::<u32, Port>(name::PORT),
     layout::<FdbKey, FdbEntry>(name::FDB),
     layout::<FdbKey, Learned>(name::LEARNED),
@@ -119,6 +119,7 @@ pub const LAYOUTS: [(&str, u32, u32); 23] = [
     layout::<u32, Usage>(name::USAGE),
     layout::<u32, Limits>(name::LIMITS),
     layout::<PublishKey, Publish>(name::PUBLISH),
+    layout::<V6, Float>(name::FLOAT),
     layout::<FromKey, u32>(name::FROM),
     layout::<u32, Uplink>(name::UPLINK),
     layout::<V6, u32>(name::LOCAL),

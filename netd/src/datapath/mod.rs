@@ -59,7 +59,7 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, MapData, PerCpuArray};
 use netd_common::addr::{V4, V6};
 use netd_common::maps::{
-    FdbEntry, FdbKey, HostEntry, Learned, Limits, Meter, Node, Port, Publish, PublishKey,
+    FdbEntry, FdbKey, Float, HostEntry, Learned, Limits, Meter, Node, Port, Publish, PublishKey,
     SegmentKey, Source, Stat, Target, Uplink, Usage, name,
 };
 use netd_common::reason::{DropReason, Hook};
@@ -106,6 +106,7 @@ pub struct Datapath {
     mappings4: MappingTable<V4>,
     mappings6: MappingTable<V6>,
     publishes: Table<PublishKey, Publish>,
+    floats: Table<V6, Float>,
     from: LpmTrie<MapData, Raw<Source>, u32>,
     held: Held,
     uplinks: Table<u32, Uplink>,
@@ -174,6 +175,7 @@ impl Datapath {
             hosts4: Table::take(e, name::HOST4)?,
             hosts6: Table::take(e, name::HOST6)?,
             segments: Table::take(e, name::SEGMENT)?,
+            floats: Table::take(e, name::FLOAT)?,
             flows4,
             flows6: Table::take(e, name::FLOW6)?,
             mappings4: Table::take(e, name::MAP4)?,

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use netd_common::addr::{V4, V6};
 use netd_common::learn::learns;
 use netd_common::maps::{
-    FdbEntry, FdbKey, HostEntry, Node, Port, Publish, PublishKey, Range, SILENT, SegmentKey,
+    FdbEntry, FdbKey, Float, HostEntry, Node, Port, Publish, PublishKey, Range, SILENT, SegmentKey,
     Target, Uplink, name, node_flags,
 };
 
@@ -135,6 +135,28 @@ impl Datapath {
         self.publishes.all()
     }
 
+    /// Gives an address to an endpoint.
+    pub fn float_set(&mut self, address: IpAddr, float: &Float) -> Result<()> {
+        self.floats.set(wide(address), *float)?;
+        self.node_change(|node| node.flags |= node_flags::FLOATS)
+    }
+
+    /// Takes one back; its flows are the caller's business.
+    pub fn float_remove(&mut self, address: IpAddr) -> Result<()> {
+        self.floats.remove(wide(address))?;
+        if self.floats.all()?.is_empty() {
+            self.node_change(|node| node.flags &= !node_flags::FLOATS)?;
+        }
+        Ok(())
+    }
+
+    /// All floating addresses.
+    pub fn floats(&self) -> Result<Vec<(IpAddr, Float)>> {
+        let all = self.floats.all()?.into_iter();
+        let narrow = |(a, f): (V6, Float)| (IpAddr::from(a).to_canonical(), f);
+        Ok(all.map(narrow).collect())
+    }
+
     /// Writes the row of an uplink.
     pub fn uplink_set(&mut self, ifindex: u32, uplink: &Uplink) -> Result<()> {
         self.uplinks.set(ifindex, *uplink)
@@ -192,12 +214,12 @@ impl Datapath {
         for key in stale {
             self.deny.remove(&key).map_err(error("remove"))?;
         }
-        let flags = if wanted.is_empty() {
-            0
-        } else {
-            node_flags::DENY
-        };
-        self.node_change(|node| node.flags = flags)
+        self.node_change(|node| {
+            node.flags &= !node_flags::DENY;
+            if !wanted.is_empty() {
+                node.flags |= node_flags::DENY;
+            }
+        })
     }
 
     /// Says which addresses of the node a server sees where an endpoint calls a published port; zero:

@@ -1,5 +1,6 @@
 //! What the control plane hands to the data path, and gets from it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -102,6 +103,26 @@ pub struct FlowRecord {
     pub idle_ns: u64,
     /// Nanoseconds until it expires.
     pub expires_ns: u64,
+}
+
+impl FlowRecord {
+    /// Whether one of its ends is called by one of these floating addresses, or calls with one.
+    pub fn is_by_floating(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        let (called, seen) = (
+            addresses.contains(&self.dst.0),
+            addresses.contains(&self.nat_src.0),
+        );
+        match self.kind {
+            FlowKind::Floating => called || seen,
+            // What came in by a published port stays with that.
+            FlowKind::Hairpin => seen || (called && self.publish == 0),
+            FlowKind::Masquerade
+            | FlowKind::Publish
+            | FlowKind::Node
+            | FlowKind::Forward
+            | FlowKind::Inbound => false,
+        }
+    }
 }
 
 /// Whom a mapping lets in.

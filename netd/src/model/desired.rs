@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::masquerade;
-use super::records::{Endpoint, Meta, Network, Publish};
+use super::records::{Endpoint, Floating, Meta, Network, Publish};
 
 /// Addresses remembered as just released, per network; older ones count as never used.
 const REMEMBERED: usize = 1_024;
@@ -18,6 +18,8 @@ pub enum Object {
     Endpoint(Endpoint),
     /// A publish.
     Publish(Publish),
+    /// A floating IP.
+    Floating(Floating),
 }
 
 /// Where an object is in the store.
@@ -29,6 +31,8 @@ pub enum Key {
     Endpoint(u32),
     /// Number of a publish.
     Publish(u32),
+    /// Number of a floating IP.
+    Floating(u32),
 }
 
 impl Object {
@@ -38,6 +42,7 @@ impl Object {
             Self::Network(o) => Key::Network(o.number),
             Self::Endpoint(o) => Key::Endpoint(o.number),
             Self::Publish(o) => Key::Publish(o.number),
+            Self::Floating(o) => Key::Floating(o.number),
         }
     }
 }
@@ -64,7 +69,9 @@ pub struct Desired {
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// Publishes by number.
     pub publishes: BTreeMap<u32, Publish>,
-    /// Their numbers by endpoint: there may be ten thousand of them.
+    /// Floating IPs by number.
+    pub floating: BTreeMap<u32, Floating>,
+    /// Numbers of publishes by endpoint: there may be ten thousand of them.
     published: BTreeMap<u32, BTreeSet<u32>>,
     /// Addresses released a short while ago, oldest first, by network: used again last. Not stored.
     pub released: BTreeMap<u32, VecDeque<IpAddr>>,
@@ -79,6 +86,7 @@ impl Desired {
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             publishes: BTreeMap::new(),
+            floating: BTreeMap::new(),
             published: BTreeMap::new(),
             released: BTreeMap::new(),
         }
@@ -91,7 +99,8 @@ impl Desired {
             self.meta.next_number = n.wrapping_add(1);
             let used = self.networks.contains_key(&n)
                 || self.endpoints.contains_key(&n)
-                || self.publishes.contains_key(&n);
+                || self.publishes.contains_key(&n)
+                || self.floating.contains_key(&n);
             if n != 0 && !used {
                 return n;
             }
@@ -122,6 +131,7 @@ impl Desired {
                     self.endpoints.insert(o.number, o);
                 }
                 Object::Publish(o) => self.keep(o),
+                Object::Floating(o) => drop(self.floating.insert(o.number, o)),
             }
         }
         back
@@ -151,6 +161,7 @@ impl Desired {
                 }
                 Some(Object::Publish(publish))
             }
+            Key::Floating(n) => self.floating.remove(&n).map(Object::Floating),
         }
     }
 
@@ -179,6 +190,22 @@ impl Desired {
     pub fn publishes_of(&self, endpoint: u32) -> impl Iterator<Item = &Publish> {
         let numbers = self.published.get(&endpoint).into_iter().flatten();
         numbers.filter_map(|n| self.publishes.get(n))
+    }
+
+    /// The floating IPs of an endpoint, in the order they were added.
+    pub fn floating_of(&self, endpoint: u32) -> impl Iterator<Item = &Floating> {
+        let all = self.floating.values();
+        all.filter(move |f| f.endpoint == endpoint)
+    }
+
+    /// What goes with an endpoint: its publishes, its floating IPs and itself.
+    pub fn all_of(&self, endpoint: u32) -> Vec<Key> {
+        let publishes = self.publishes_of(endpoint).map(|p| Key::Publish(p.number));
+        let floating = self.floating_of(endpoint).map(|f| Key::Floating(f.number));
+        publishes
+            .chain(floating)
+            .chain([Key::Endpoint(endpoint)])
+            .collect()
     }
 }
 

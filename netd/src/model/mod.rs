@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod desired;
 pub mod file;
+pub mod floating;
 pub mod ipam;
 pub mod lookup;
 pub mod masquerade;
@@ -18,7 +19,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub use desired::{Change, Desired, Key, Object};
-pub use records::{Endpoint, Meta, Netns, Network, Publish};
+pub use records::{Endpoint, Floating, Meta, Netns, Network, Publish};
 
 /// Whose fault a refusal is, for the API's status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +179,14 @@ pub enum ModelError {
         /// What is wrong.
         why: String,
     },
+    /// An address that cannot be a floating one.
+    #[error("floating address {address} is refused: {why}")]
+    Floating {
+        /// The address.
+        address: IpAddr,
+        /// What is wrong.
+        why: String,
+    },
     /// A port that is not published.
     #[error("port {port} is not published{hint}")]
     NotPublished {
@@ -219,6 +228,7 @@ impl ModelError {
             | Self::Range { .. }
             | Self::Address { .. }
             | Self::Publish { .. }
+            | Self::Floating { .. }
             | Self::Value { .. } => Fault::Bad,
         }
     }

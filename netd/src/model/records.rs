@@ -212,6 +212,19 @@ pub struct Publish {
     pub owner: Owner,
 }
 
+/// A floating IP: of an endpoint's several the one with the lowest number is its outgoing one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floating {
+    /// Its number, never 0.
+    pub number: u32,
+    /// Number of the endpoint.
+    pub endpoint: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Who asked for it.
+    pub owner: Owner,
+}
+
 fn first_v4(mut ips: impl Iterator<Item = IpAddr>) -> Option<Ipv4Addr> {
     ips.find_map(|ip| match ip {
         IpAddr::V4(ip) => Some(ip),

@@ -83,6 +83,13 @@ pub fn check_free(desired: &Desired, node: &[Occupied], subnet: &IpNet) -> Resul
             });
         }
     }
+    let mut floating = desired.floating.values();
+    if let Some(f) = floating.find(|f| subnet.contains(&f.address)) {
+        return Err(ModelError::Overlap {
+            subnet: *subnet,
+            with: format!("the floating address {}", f.address),
+        });
+    }
     match node.iter().find(|o| overlap(&o.prefix, subnet)) {
         Some(o) => Err(ModelError::Overlap {
             subnet: *subnet,

@@ -21,6 +21,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// L3 MTU in bytes.
     pub mtu: u32,
+    /// Its MAC; zero: it has none.
+    pub mac: Mac,
     /// Administratively up.
     pub up: bool,
     /// The loopback device.
@@ -194,6 +196,7 @@ pub fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         ifindex: m.header.index,
         alias: None,
         mtu: 0,
+        mac: [0; 6],
         up: m.header.flags.contains(LinkFlags::Up),
         loopback: m.header.flags.contains(LinkFlags::Loopback),
         veth: false,
@@ -205,6 +208,8 @@ pub fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             link.alias = Some(alias.clone());
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             link.mtu = *mtu;
+        } else if let LinkAttribute::Address(mac) = attribute {
+            link.mac = Mac::try_from(mac.as_slice()).unwrap_or_default();
         } else if let LinkAttribute::LinkInfo(infos) = attribute {
             link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
         }

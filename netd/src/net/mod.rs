@@ -12,6 +12,7 @@ pub mod netlink;
 pub mod netns;
 pub mod ports;
 pub mod qdisc;
+pub mod raw;
 pub mod reaper;
 pub mod route;
 pub mod scratch;

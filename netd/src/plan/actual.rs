@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netd_common::addr::{Be16, Mac, V6};
-use netd_common::maps::{FdbEntry, FdbKey, HostEntry, Port, Publish, PublishKey, Target};
+use netd_common::maps::{FdbEntry, FdbKey, Float, HostEntry, Port, Publish, PublishKey, Target};
 
 /// Key of `FDB` that can be ordered.
 pub type FdbId = (u32, Mac);
@@ -74,6 +74,17 @@ impl Device {
     }
 }
 
+/// A subnet that an uplink is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkNet {
+    /// ifindex of the uplink.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The subnet.
+    pub net: IpNet,
+}
+
 /// What is there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Actual {
@@ -93,6 +104,10 @@ pub struct Actual {
     pub published: BTreeMap<PublishId, Publish>,
     /// `FROM`, with the network of the publish.
     pub from: BTreeMap<FromId, u32>,
+    /// `FLOAT`.
+    pub floats: BTreeMap<IpAddr, Float>,
+    /// Subnets of the uplinks.
+    pub uplinks: Vec<UplinkNet>,
     /// Devices a step of this settling failed on: not tried again until the next one.
     pub failed: BTreeSet<String>,
 }
@@ -101,6 +116,11 @@ impl Actual {
     /// ifindex of a device; 0: not there.
     pub fn ifindex(&self, device: &str) -> u32 {
         self.devices.get(device).map_or(0, |d| d.ifindex)
+    }
+
+    /// The uplink on whose link an address is.
+    pub fn uplink_of(&self, address: IpAddr) -> Option<&UplinkNet> {
+        self.uplinks.iter().find(|u| u.net.contains(&address))
     }
 }
 

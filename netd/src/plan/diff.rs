@@ -70,6 +70,8 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
             .into_iter()
             .map(|k| Step::From(k, None)),
     );
+    let floats = gone(&actual.floats, &want.floats, |v| mine(v.network));
+    steps.extend(floats.into_iter().map(|k| Step::Float(k, None)));
     let hosts = gone(&actual.hosts, &want.hosts, |v| mine(v.network));
     steps.extend(hosts.into_iter().map(|k| Step::Host(k, None)));
     for key in actual
@@ -89,6 +91,8 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     steps.extend(fdb.into_iter().map(|(k, v)| Step::Fdb(k, Some(v))));
     let hosts = changed(&actual.hosts, &want.hosts);
     steps.extend(hosts.into_iter().map(|(k, v)| Step::Host(k, Some(v))));
+    let floats = changed(&actual.floats, &want.floats);
+    steps.extend(floats.into_iter().map(|(k, v)| Step::Float(k, Some(v))));
     let from = changed(&actual.from, &want.from);
     steps.extend(from.into_iter().map(|(k, v)| Step::From(k, Some(v))));
     let published = changed(&actual.published, &want.published);
@@ -144,7 +148,13 @@ fn ended(actual: &Actual, want: &Rows, scope: Scope) -> Ended {
         .filter(|p| in_scope(scope, p.network) && p.endpoint != 0)
         .map(|p| p.endpoint);
     let publishes = published(actual, scope).map(|(_, p)| p.number);
+    let floats = actual.floats.iter();
+    let lost = floats.filter(|(ip, v)| {
+        let now = want.floats.get(*ip).map(|w| w.endpoint);
+        in_scope(scope, v.network) && now != Some(v.endpoint)
+    });
     Ended {
+        floating: lost.map(|(ip, _)| *ip).collect(),
         endpoints: missing(endpoints, want.ports.values().map(|p| p.endpoint)),
         publishes: missing(publishes, want.published.values().map(|p| p.number)),
     }

@@ -7,14 +7,16 @@ mod actual;
 mod diff;
 mod rows;
 
-pub use actual::{Actual, Alias, Device, FdbId, FromId, PublishId, fdb_key, publish_key};
+pub use actual::{
+    Actual, Alias, Device, FdbId, FromId, PublishId, UplinkNet, fdb_key, publish_key,
+};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netd_common::addr::Mac;
-use netd_common::maps::{FdbEntry, HostEntry, Port, Publish, Target};
+use netd_common::maps::{FdbEntry, Float, HostEntry, Port, Publish, Target};
 
 use crate::model::{Change, Desired, Endpoint, Key, Netns, Network};
 
@@ -82,21 +84,27 @@ pub struct Ended {
     pub endpoints: BTreeSet<u32>,
     /// Publishes, by number: the flows that came in by them.
     pub publishes: BTreeSet<u32>,
+    /// Floating addresses: the flows to and from them.
+    pub floating: BTreeSet<IpAddr>,
 }
 
 impl Ended {
     /// Whether it is nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty() && self.publishes.is_empty()
+        self.endpoints.is_empty() && self.publishes.is_empty() && self.floating.is_empty()
     }
 
-    /// What ends with a change of the desired state.
-    pub fn of(change: &Change) -> Self {
+    /// What ends with a change of the desired state, which is still to be made.
+    pub fn of(change: &Change, desired: &Desired) -> Self {
         let mut ended = Self::default();
         for key in &change.remove {
             match key {
                 Key::Endpoint(n) => drop(ended.endpoints.insert(*n)),
                 Key::Publish(n) => drop(ended.publishes.insert(*n)),
+                Key::Floating(n) => {
+                    let gone = desired.floating.get(n);
+                    ended.floating.extend(gone.map(|f| f.address));
+                }
                 Key::Network(_) => {}
             }
         }
@@ -160,6 +168,8 @@ pub enum Step {
     Slot((u32, u32), Option<Target>),
     /// A row of `PUBLISH`.
     Publish(PublishId, Option<Publish>),
+    /// A row of `FLOAT`.
+    Float(IpAddr, Option<Float>),
     /// A row of `FROM`, with the network of the publish.
     From(FromId, Option<u32>),
 }

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netd_api::{Filtering, MasqueradePorts, Profile};
-use netd_common::addr::{Addr, Be16, Mac, V6};
-use netd_common::maps::{FdbEntry, HostEntry, HostKind, Port, Publish, Target, port_flags};
+use netd_common::addr::{Addr, Be16, Mac, V4, V6};
+use netd_common::maps::{FdbEntry, Float, HostEntry, HostKind, Port, Publish, Target, port_flags};
 
 use super::{Actual, FdbId, FromId, PublishId, Scope, in_scope, publishes_in_scope};
 use crate::model::publish::listen_on;
-use crate::model::{Desired, Endpoint, Network};
+use crate::model::{Desired, Endpoint, Network, floating};
 
 /// Rows by map.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Rows {
     pub segments: BTreeMap<(u32, u32), Target>,
     /// `PUBLISH`.
     pub published: BTreeMap<PublishId, Publish>,
+    /// `FLOAT`.
+    pub floats: BTreeMap<IpAddr, Float>,
     /// `FROM`.
     pub from: BTreeMap<FromId, u32>,
 }
@@ -80,6 +82,7 @@ fn network_rows(
             ),
         ));
         endpoint_rows(desired, network, endpoint, ifindex, rows);
+        float_rows(desired, actual, network, endpoint, rows);
         if publishes_in_scope(scope, endpoint.number) {
             for p in desired.publishes_of(endpoint.number) {
                 publish_rows(network, endpoint, ifindex, p, rows);
@@ -161,6 +164,8 @@ fn port(desired: &Desired, network: &Network, outer: u32, inner: u32) -> Port {
         masq_min: ports.map_or(0, MasqueradePorts::first),
         masq_max: ports.map_or(0, MasqueradePorts::last),
         pad: [0; 2],
+        float4: [0; 4],
+        float6: [0; 16],
     }
 }
 
@@ -185,6 +190,8 @@ fn endpoint_port(
         v6: endpoint.v6().map_or([0; 16], |a| a.octets()),
         mac: endpoint.mac,
         macs: endpoint.macs.others(),
+        float4: V4::from_16(float(desired, endpoint, false)),
+        float6: float(desired, endpoint, true),
         ..port(desired, network, outer, inner)
     }
 }
@@ -243,6 +250,48 @@ fn endpoint_rows(
     }
 }
 
+fn float_rows(
+    desired: &Desired,
+    actual: &Actual,
+    network: &Network,
+    endpoint: &Endpoint,
+    rows: &mut Rows,
+) {
+    for f in desired.floating_of(endpoint.number) {
+        let inside = match f.address {
+            IpAddr::V4(_) => endpoint.v4().map(IpAddr::V4),
+            IpAddr::V6(_) => endpoint.v6().map(IpAddr::V6),
+        };
+        let Some(inside) = inside else { continue };
+        let uplink = actual.uplink_of(f.address);
+        let value = Float {
+            addr: wide(inside),
+            mac: endpoint.mac,
+            gateway_mac: gateway_mac(network),
+            device: actual.ifindex(&endpoint.device()),
+            endpoint: endpoint.number,
+            network: network.number,
+            uplink: uplink.map_or(0, |u| u.ifindex),
+            uplink_mac: uplink.map_or([0; 6], |u| u.mac),
+            pad: [0; 2],
+        };
+        rows.floats.insert(f.address, value);
+    }
+}
+
+/// The address what an endpoint sends leaves with, as a row has it; zero: none.
+fn float(desired: &Desired, endpoint: &Endpoint, v6: bool) -> V6 {
+    let first = floating::outgoing(desired, endpoint.number, v6);
+    first.map_or([0; 16], |f| wide(f.address))
+}
+
+fn wide(ip: IpAddr) -> V6 {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_16(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
 fn publish_rows(
     network: &Network,
     endpoint: &Endpoint,
@@ -282,12 +331,5 @@ fn publish_rows(
             );
             rows.published.insert(id, value);
         }
-    }
-}
-
-fn wide(ip: IpAddr) -> V6 {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_16(),
-        IpAddr::V6(ip) => ip.octets(),
     }
 }

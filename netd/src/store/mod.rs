@@ -22,6 +22,7 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const NETWORKS: TableDefinition<u32, &[u8]> = TableDefinition::new("networks");
 const ENDPOINTS: TableDefinition<u32, &[u8]> = TableDefinition::new("endpoints");
 const PUBLISHES: TableDefinition<u32, &[u8]> = TableDefinition::new("publishes");
+const FLOATING: TableDefinition<u32, &[u8]> = TableDefinition::new("floating");
 /// Name of the database in the state directory.
 const FILE: &str = "netd.redb";
 /// Name of the file whose flock says that the directory is in use.
@@ -82,7 +83,7 @@ impl Db {
                 .get("meta")
                 .map_err(|e| self.error(e))?
                 .map(|v| v.value().to_vec());
-            for t in [NETWORKS, ENDPOINTS, PUBLISHES] {
+            for t in [NETWORKS, ENDPOINTS, PUBLISHES, FLOATING] {
                 write.open_table(t).map_err(|e| self.error(e))?;
             }
             if let Some(bytes) = stored {
@@ -121,6 +122,7 @@ impl Db {
         for (_, publish) in publishes {
             desired.keep(publish);
         }
+        desired.floating = self.all(FLOATING)?;
         Ok(desired)
     }
 
@@ -152,11 +154,13 @@ impl Db {
             let mut networks = open(NETWORKS)?;
             let mut endpoints = open(ENDPOINTS)?;
             let mut publishes = open(PUBLISHES)?;
+            let mut floating = open(FLOATING)?;
             for key in &change.remove {
                 match key {
                     Key::Network(n) => networks.remove(n),
                     Key::Endpoint(n) => endpoints.remove(n),
                     Key::Publish(n) => publishes.remove(n),
+                    Key::Floating(n) => floating.remove(n),
                 }
                 .map_err(|e| self.error(e))?;
             }
@@ -165,6 +169,7 @@ impl Db {
                     Object::Network(o) => networks.insert(o.number, json(o).as_slice()),
                     Object::Endpoint(o) => endpoints.insert(o.number, json(o).as_slice()),
                     Object::Publish(o) => publishes.insert(o.number, json(o).as_slice()),
+                    Object::Floating(o) => floating.insert(o.number, json(o).as_slice()),
                 }
                 .map_err(|e| self.error(e))?;
             }

@@ -199,14 +199,7 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
         Point::Answer => format!("netd answers itself: {}", summary(&seen.frame).text),
         Point::Told => format!("its sender is told: {}", summary(&seen.frame).text),
         Point::NoFlow => format!("no flow is known for {}", before.ends),
-        Point::Host => {
-            let who = if note.a == 0 {
-                format!("the gateway of {}", names.network(note.b))
-            } else {
-                format!("{} on {}", names.endpoint(note.a), names.network(note.b))
-            };
-            format!("HOST: {dst} is {who}")
-        }
+        Point::Host => host(names, note, &dst),
         Point::Fib => fib(names, note, &dst),
         Point::Publish => {
             format!(
@@ -214,6 +207,10 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
                 names.publish(note.a),
                 names.endpoint(note.b)
             )
+        }
+        Point::Float => {
+            let (who, network) = (names.endpoint(note.a), names.network(note.b));
+            format!("FLOAT: {dst} is a floating address of {who} on {network}")
         }
         Point::Socket => "a socket of the node itself has this very conversation".into(),
         Point::Taken if note.b == taken::HELD => {
@@ -240,6 +237,16 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
         Point::Node => format!("{dst} is an address of the node, and the port is not published"),
         Point::Waits => "the first fragment of its datagram has not come yet: it waits".into(),
         Point::Flow | Point::Begun | Point::Rewrite => String::new(),
+    }
+}
+
+/// Who has an address on a network of netd.
+fn host(names: &Names, note: Note, dst: &str) -> String {
+    let network = names.network(note.b);
+    if note.a == 0 {
+        format!("HOST: {dst} is the gateway of {network}")
+    } else {
+        format!("HOST: {dst} is {} on {network}", names.endpoint(note.a))
     }
 }
 

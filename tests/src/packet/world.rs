@@ -13,7 +13,8 @@ use std::thread;
 use netd::datapath::Datapath;
 use netd_common::addr::{Addr, Be16};
 use netd_common::maps::{
-    FdbEntry, FdbKey, HostEntry, HostKind, Port, Publish, PublishKey, Target, Uplink, port_flags,
+    FdbEntry, FdbKey, Float, HostEntry, HostKind, Port, Publish, PublishKey, Target, Uplink,
+    port_flags,
 };
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
@@ -231,6 +232,8 @@ impl World {
             masq_min: 0,
             masq_max: 0,
             pad: [0; 2],
+            float4: [0; 4],
+            float6: [0; 16],
         };
         let kind = if is_gateway {
             HostKind::Gateway
@@ -398,6 +401,36 @@ impl World {
             .datapath
             .publish_set(key, &value)
             .expect("publish");
+    }
+
+    /// Gives an address to an endpoint: packets to it, and what the endpoint sends.
+    pub fn float(&mut self, address: &Host, family: Family, endpoint: &Host) {
+        let wide = |ip| match ip {
+            IpAddr::V4(a) => a.octets().to_16(),
+            IpAddr::V6(a) => a.octets(),
+        };
+        let gateway = if endpoint.network == GATEWAY2.network {
+            GATEWAY2
+        } else {
+            GATEWAY
+        };
+        let float = Float {
+            addr: wide(endpoint.ip(family)),
+            mac: endpoint.mac,
+            gateway_mac: gateway.mac,
+            device: self.index(endpoint.device),
+            endpoint: endpoint.endpoint,
+            network: endpoint.network,
+            uplink: self.index(NODE.device),
+            uplink_mac: NODE.mac,
+            pad: [0; 2],
+        };
+        let ip = address.ip(family);
+        self.loaded.datapath.float_set(ip, &float).expect("float");
+        self.port(endpoint, |port| match ip {
+            IpAddr::V4(a) => port.float4 = a.octets(),
+            IpAddr::V6(a) => port.float6 = a.octets(),
+        });
     }
 
     /// Lets these sources alone come to the ports published by this number.

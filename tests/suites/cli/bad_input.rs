@@ -47,6 +47,16 @@ const CASES: &str = "\
 1 publish a 8081:80/sctp -- sctp
 2 publish a 8081 -- 8081
 1 unpublish 4444 -- 4444
+1 floating add 192.0.2.2 a -- 192.0.2.2 node
+1 floating add 192.0.2.255 a -- 192.0.2.255 broadcast
+1 floating add 10.99.0.77 a -- 10.99.0.77 web
+1 floating add 224.0.0.9 a -- 224.0.0.9 group
+1 floating add fe80::9 a -- fe80::9 link-local
+1 floating add 127.0.0.9 a -- 127.0.0.9
+1 floating add 192.0.2.9 nosuch -- nosuch
+2 floating add here a -- here
+2 floating add 192.0.2.9 -- EP
+1 floating rm 192.0.2.9 -- 192.0.2.9
 2 network create -- NAME
 2 frobnicate -- frobnicate
 2 network ls --nosuch -- --nosuch
@@ -105,6 +115,7 @@ fn snapshot(lab: &Lab, inside: &[&Host]) -> Result<Vec<String>> {
         &["network", "ls"][..],
         &["endpoint", "ls"],
         &["published"],
+        &["floating", "ls"],
         &["fdb", "ls"],
     ] {
         let value: Value = lab.node.netd_json(verb)?;

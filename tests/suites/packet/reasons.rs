@@ -21,6 +21,7 @@ const UNPROVEN: &[(DropReason, &str)] = &[
 
 fn cases() -> impl Iterator<Item = &'static DropCase> {
     [
+        super::floating::DROPS,
         super::fragments::DROPS,
         super::guard::DROPS,
         super::hairpin::DROPS,

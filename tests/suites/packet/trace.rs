@@ -148,6 +148,35 @@ fn a_packet_of_an_open_flow_is_traced_along_it() {
 }
 
 #[test]
+fn a_floating_address_is_named_on_the_way() {
+    World::both(|w, family| {
+        let float = Host {
+            v4: [192, 0, 2, 77].into(),
+            v6: "2001:db8:1::77".parse().expect("an address"),
+            ..NODE
+        };
+        w.float(&float, family, &A);
+        let syn = Packet::tcp(&OUTSIDE, 40_000, &float, 80, Flags::SYN, family);
+        let seen = traced(w, Hook::UpIn, NODE.device, &syn.to_mac(NODE.mac));
+        assert_eq!(
+            points(&seen),
+            [
+                Point::NoFlow,
+                Point::Stage,
+                Point::Stage,
+                Point::Float,
+                Point::Begun,
+                Point::Rewrite,
+                Point::Peer,
+                Point::Verdict
+            ]
+        );
+        let note = seen.notes[3];
+        assert_eq!((note.a, note.b), (A.endpoint, A.network));
+    });
+}
+
+#[test]
 fn a_fragment_before_its_first_one_is_said_to_wait() {
     for family in [Family::V4, Family::V6] {
         World::run(|w| {

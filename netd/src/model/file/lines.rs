@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::name::ShowMac;
-use crate::model::{Desired, Endpoint, Network, Publish};
+use crate::model::{Desired, Endpoint, Floating, Network, Publish};
 
 /// Fields of records that are the daemon's own affair.
 const INTERNAL: [&str; 6] = ["number", "id", "gateway_mac", "netns", "made", "endpoint"];
@@ -121,6 +121,22 @@ fn publishes(desired: &Desired) -> Objects {
     all.map(|p| (object::publish(&p.spec), side(p))).collect()
 }
 
+fn floating(desired: &Desired) -> Objects {
+    let side = |f: &Floating| {
+        let endpoint = desired.endpoints.get(&f.endpoint);
+        let name = endpoint.map_or_else(String::new, |e| e.name.clone());
+        let mut fields = fields(f);
+        fields.insert("endpoint".into(), name);
+        Side {
+            number: f.number,
+            fields,
+        }
+    };
+    let all = desired.floating.values();
+    all.map(|f| (object::floating(f.address), side(f)))
+        .collect()
+}
+
 /// All lines: what goes outside in, what changes, what comes inside out.
 pub(super) fn lines(
     before: &Desired,
@@ -133,6 +149,7 @@ pub(super) fn lines(
         (networks(before), networks(after), networks_anew),
         (endpoints(before), endpoints(after), endpoints_anew),
         (publishes(before), publishes(after), &none),
+        (floating(before), floating(after), &none),
     ];
     let mut gone = Vec::new();
     let mut changed = Vec::new();

@@ -15,11 +15,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use netd_api::{Manifest, PlanLine, Problem, PublishSpec};
+use netd_api::{Manifest, PlanLine, Problem, PublishSpec, object};
 use netd_common::addr::Mac;
 
 use super::network::Context;
-use super::{Change, Desired, Endpoint, Fault, Key, ModelError, Netns, Object, name};
+use super::{
+    Change, Desired, Endpoint, Fault, Floating, Key, ModelError, Netns, Object, floating, name,
+};
 
 pub use export::export;
 
@@ -135,9 +137,7 @@ pub fn outcome(
     let lines = lines::lines(before, &work.after, &work.anew, &work.anew_networks);
     let mut first = Change::default();
     for number in work.anew.keys() {
-        let of = before.publishes_of(*number);
-        first.remove.extend(of.map(|p| Key::Publish(p.number)));
-        first.remove.push(Key::Endpoint(*number));
+        first.remove.extend(before.all_of(*number));
     }
     let networks = work.anew_networks.keys().copied();
     first.remove.extend(networks.map(Key::Network));
@@ -175,7 +175,28 @@ impl Work<'_> {
         self.take_away();
         self.networks_to_make();
         self.endpoints_to_make(wanted);
+        self.floating();
         self.publishes();
+    }
+
+    /// The floating addresses of what is made anew come again.
+    fn floating(&mut self) {
+        for old in self.before.floating.values() {
+            if !self.anew.contains_key(&old.endpoint) {
+                continue;
+            }
+            let was = self.before.endpoints.get(&old.endpoint);
+            let now = was.and_then(|e| self.after.endpoint(&e.name, None).ok());
+            // An endpoint that could not be made anew is a problem by itself.
+            let Some(now) = now.cloned() else { continue };
+            match floating::fits(&self.after, &now, old.address) {
+                Ok(()) => self.put(Object::Floating(Floating {
+                    endpoint: now.number,
+                    ..old.clone()
+                })),
+                Err(e) => self.problem(object::floating(old.address), e),
+            }
+        }
     }
 
     fn problem(&mut self, object: impl Into<String>, why: impl Into<Refusal>) {
@@ -233,9 +254,7 @@ impl Work<'_> {
         endpoints.extend(self.endpoints_left());
         let mut remove = Vec::new();
         for number in endpoints {
-            let of = self.before.publishes_of(number);
-            remove.extend(of.map(|p| Key::Publish(p.number)));
-            remove.push(Key::Endpoint(number));
+            remove.extend(self.before.all_of(number));
         }
         self.remove(remove);
         let anew = self.anew_networks.keys().copied().map(Key::Network);
@@ -266,6 +285,13 @@ pub fn difference(before: &Desired, after: &Desired) -> Change {
         &after.publishes,
         Object::Publish,
         Key::Publish,
+        c,
+    );
+    of(
+        &before.floating,
+        &after.floating,
+        Object::Floating,
+        Key::Floating,
         c,
     );
     of(
