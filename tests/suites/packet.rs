@@ -1,5 +1,7 @@
 //! Packets through the loaded ELF: verdict, bytes out and counters of every program.
 
+#[path = "packet/allocator.rs"]
+mod allocator;
 #[path = "packet/answers.rs"]
 mod answers;
 #[path = "packet/connection.rs"]
