@@ -145,8 +145,7 @@ impl Tracer {
         Ok(all)
     }
 
-    /// Loads the programs and copies the maps. `about`: the addresses of the packet. Takes a good tenth of
-    /// a second.
+    /// Loads the programs and copies the maps. `about`: the addresses of the packet.
     pub fn copy(&self, about: &[IpAddr]) -> Result<Copies> {
         let sources = self.sources()?;
         let mut loader = EbpfLoader::new();
