@@ -1,4 +1,4 @@
-//! Publish specs: `[HOSTIP:|[HOSTIP6]:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]`.
+//! Publish specs: `[HOSTIP:|[HOSTIP6]:]HOSTPORT[-END]:PORT[-END][/tcp|udp]`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -213,7 +213,7 @@ impl FromStr for PublishSpec {
             }
             _ => {
                 return Err(bad(
-                    "it is written [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]",
+                    "it is written [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp]",
                 ));
             }
         };
@@ -259,7 +259,7 @@ impl FromStr for HostSpec {
             _ => {
                 return Err(SpecError {
                     spec: spec.into(),
-                    why: "it is written [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]".into(),
+                    why: "it is written [HOSTIP:]HOSTPORT[-END][/tcp|udp]".into(),
                 });
             }
         };

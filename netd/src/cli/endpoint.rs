@@ -39,7 +39,7 @@ pub struct Attach {
     /// Device name inside [default: the first free of eth0, eth1, ...]
     #[arg(long, value_name = "NAME")]
     ifname: Option<String>,
-    /// Publish a port at once: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
+    /// Publish a port at once: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp]
     #[arg(long, value_name = "SPEC")]
     publish: Vec<PublishSpec>,
     /// Who may come to the published ports, repeatable: a prefix or an address [default: everybody]

@@ -23,7 +23,7 @@ pub struct Publish {
     /// Endpoint: name, id, unique prefix of the id, or a target with exactly one
     #[arg(value_name = "EP", value_parser = values::endpoint)]
     endpoint: String,
-    /// [HOSTIP:|[HOSTIP6]:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
+    /// [HOSTIP:|[HOSTIP6]:]HOSTPORT[-END]:PORT[-END][/tcp|udp]
     #[arg(value_name = "SPEC", required = true)]
     specs: Vec<PublishSpec>,
     /// Who may come to these ports, repeatable: a prefix or an address [default: everybody]
@@ -35,7 +35,7 @@ pub struct Publish {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  netd unpublish 8080\n  netd unpublish 192.0.2.1:5353/udp")]
 pub struct Unpublish {
-    /// The outside half of what was published: [HOSTIP:|[HOSTIP6]:]HOSTPORT[-END][/tcp|udp|sctp]
+    /// The outside half of what was published: [HOSTIP:|[HOSTIP6]:]HOSTPORT[-END][/tcp|udp]
     #[arg(value_name = "HOSTSPEC", required = true)]
     specs: Vec<HostSpec>,
 }

@@ -38,7 +38,7 @@ pub struct Run {
     /// Network to attach to, repeatable [default: the only one there is]
     #[arg(long = "network", value_name = "N", value_parser = values::name)]
     networks: Vec<String>,
-    /// Publish a port on the first network: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
+    /// Publish a port on the first network: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp]
     #[arg(short, value_name = "SPEC")]
     publish: Vec<PublishSpec>,
     /// Who may come to the published ports, repeatable: a prefix or an address [default: everybody]
