@@ -83,7 +83,8 @@ pub const fn message<A: Addr>(code: u8, detail: u32) -> Option<Message> {
         BIG => ((3, 4), (2, 0)),
         ROUTE => match detail {
             refusal::BLACKHOLE => return None,
-            refusal::UNREACHABLE => ((3, 1), (1, 3)),
+            // As the kernel has it for such a route.
+            refusal::UNREACHABLE => ((3, 1), (1, 0)),
             refusal::PROHIBIT => ((3, 13), (1, 1)),
             _ => ((3, 0), (1, 0)),
         },

@@ -15,5 +15,6 @@
 
 pub mod bench;
 pub mod demo;
+pub mod differential;
 pub mod lab;
 pub mod packet;

@@ -40,7 +40,7 @@ fn each_reason_has_its_type_and_code() {
         both(reason, 0, (3, 13, 0), (1, 1, 0));
     }
     let route = DropReason::NoRoute;
-    both(route, refusal::UNREACHABLE, (3, 1, 0), (1, 3, 0));
+    both(route, refusal::UNREACHABLE, (3, 1, 0), (1, 0, 0));
     both(route, refusal::PROHIBIT, (3, 13, 0), (1, 1, 0));
     for other in [0, 4, 5, 6, 9] {
         both(route, other, (3, 0, 0), (1, 0, 0));

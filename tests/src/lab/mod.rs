@@ -375,6 +375,14 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// What the test itself has set on the node is how netd must leave it.
+    pub fn settled(&mut self) -> Result<()> {
+        self.before = Untouched::record(&self.node)?;
+        Ok(())
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         if self.keep {

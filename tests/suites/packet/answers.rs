@@ -201,7 +201,7 @@ fn the_routing_tables_refusals_are_told_each_by_its_code() {
         );
         let (unreachable, prohibited, no_route) = match family {
             Family::V4 => ((3, 1), (3, 13), (3, 0)),
-            Family::V6 => ((1, 3), (1, 1), (1, 0)),
+            Family::V6 => ((1, 0), (1, 1), (1, 0)),
         };
         for (v4, v6, kind) in [
             ([198, 18, 1, 9], "2001:db8:1801::9", unreachable),
