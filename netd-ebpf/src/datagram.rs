@@ -9,14 +9,11 @@ use netd_common::reason::DropReason;
 use netd_common::wire::{Fragment, Window};
 
 use crate::family::Net;
-use crate::maps::FRAG_ID;
+use crate::maps::{BPF_NOEXIST, FRAG_ID};
 use crate::skb::Skb;
 use crate::verdict::Verdict;
 use crate::work::{self, Work};
 use crate::{L3, atomic, waiting};
-
-/// Insert only if the key is not there.
-const BPF_NOEXIST: u64 = 1;
 
 /// What the first fragment of a datagram has told.
 pub struct Told {

@@ -13,11 +13,12 @@ use netd_common::wire::{Eth, Family, L4, Packet, Window, ethertype};
 
 use crate::L3;
 use crate::family::Net;
-use crate::flows::{self, Hop, Leg};
+use crate::flows::{self, Hop};
 use crate::maps::{FLOAT, NODE, PORT};
 use crate::skb::{Skb, receive, send};
 use crate::trace::trace;
 use crate::verdict::{SENT_BY_NETD, Verdict};
+use crate::wish::Leg;
 use crate::work::{self, Answer};
 use crate::{neighbour, publish, rewrite, route, sockets};
 

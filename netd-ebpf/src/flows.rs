@@ -1,35 +1,27 @@
 //! The flow table: finding a flow, noting a packet on it, and making a new one.
 
-use core::ffi::c_void;
-
-use aya_ebpf::cty::c_long;
-use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_loop,
-};
-use netd_common::addr::{Be16, Mac};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use netd_common::addr::Mac;
 use netd_common::flow::{State, begins, note, tcp_state};
 use netd_common::maps::{
-    Dir, Flow, FlowKind, Mapping, Range, Uplink, flow_flags, is_called, mapping_flags, payer,
-    port_flags,
+    Dir, Flow, FlowKind, Range, Uplink, flow_flags, is_called, payer, port_flags,
 };
-use netd_common::nat::{PortRange, TRIES, candidate, translates};
+use netd_common::nat::PortRange;
 use netd_common::reason::DropReason;
 use netd_common::tcp::Said;
-use netd_common::trace::{Point, taken};
+use netd_common::trace::Point;
 use netd_common::tuple::Tuple;
 use netd_common::wire::{L4, Packet, Window, tcp_flag};
 
 use crate::family::Net;
 use crate::mapping::{self, Found};
+use crate::maps::{BPF_NOEXIST, EEXIST};
+use crate::reserve::reserve;
 use crate::skb::Skb;
 use crate::trace::trace;
+use crate::wish::Leg;
 use crate::work::{self, Work};
-use crate::{limits, sockets, watch};
-
-/// `-EEXIST` as the map helpers return it.
-const EEXIST: i32 = -17;
-/// Insert only if the key is not there.
-const BPF_NOEXIST: u64 = 1;
+use crate::{limits, watch};
 
 /// What a packet of a known flow turns into, and where it goes.
 #[derive(Clone, Copy)]
@@ -183,108 +175,6 @@ unsafe fn reopen<A: Net>(flow: *mut Flow<A>) {
         {
             (*flow).seen = 0;
             (*other).seen = 0;
-        }
-    }
-}
-
-/// Ends of a new flow that are an endpoint, and where its packets go.
-#[derive(Clone, Copy)]
-pub struct Leg {
-    /// ifindex of the node-side device.
-    pub device: u32,
-    /// MAC of the endpoint.
-    pub mac: Mac,
-    /// MAC of its gateway.
-    pub gateway_mac: Mac,
-    /// Its number.
-    pub endpoint: u32,
-    /// Number of its network.
-    pub network: u32,
-}
-
-impl Leg {
-    /// No endpoint.
-    pub const NODE: Self = Self {
-        device: 0,
-        mac: [0; 6],
-        gateway_mac: [0; 6],
-        endpoint: 0,
-        network: 0,
-    };
-}
-
-/// What a new flow is to be.
-#[derive(Clone, Copy)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each answers a question of its own, in any combination"
-)]
-pub struct Wish<A> {
-    /// Why it is tracked.
-    pub kind: FlowKind,
-    /// The tuple packets of the original direction leave with; its `sport` is the first choice.
-    pub to: Tuple<A>,
-    /// `to.sport` may be another port of this range; [`PortRange::NONE`]: it must stay.
-    pub ports: PortRange,
-    /// The endpoint; [`Leg::NODE`]: the node itself.
-    pub leg: Leg,
-    /// Hairpin: the endpoint that calls; else unused.
-    pub caller: Leg,
-    /// Masquerade, and Floating on its way out: ifindex of the uplink it leaves by; else 0.
-    pub exit: u32,
-    /// Floating: the node itself begins it, so that the replies are its own.
-    pub from_node: bool,
-    /// Number of the publish it comes in by; 0: none.
-    pub publish: u32,
-    /// Number of the endpoint that begins it, where the leg's is the one that is called; 0: none.
-    pub client: u32,
-    /// [`port_flags`] of the network that masquerades it: profile and filter; else 0.
-    pub options: u32,
-    /// The socket that begins it gets a mapping.
-    pub maps: bool,
-    /// It comes in by the mapping at `Work::callee`.
-    pub calls: bool,
-    /// Its source is no address of the node but the client's own, or its floating one: neither sockets nor
-    /// mappings of the node have ports there.
-    pub keeps: bool,
-}
-
-impl<A: Net> Wish<A> {
-    /// Whether an endpoint calls another one.
-    #[inline(always)]
-    pub const fn hairpin(&self) -> bool {
-        matches!(self.kind, FlowKind::Hairpin)
-    }
-
-    /// Who begins it, as far as that is an endpoint.
-    #[inline(always)]
-    pub const fn beginner(&self) -> &Leg {
-        if self.hairpin() {
-            &self.caller
-        } else {
-            &self.leg
-        }
-    }
-
-    /// Whether it has neither ports nor identifiers.
-    #[inline(always)]
-    const fn is_by_address(&self) -> bool {
-        !translates(self.to.proto)
-    }
-
-    /// Whether the node's own flow asks for the very port it has.
-    #[inline(always)]
-    pub fn own(&self, p: &Packet<A>, port: Be16) -> bool {
-        matches!(self.kind, FlowKind::Node) && port == p.tuple.sport
-    }
-
-    /// Whether the first packet goes from the inside to the outside.
-    #[inline(always)]
-    const fn outward(&self) -> bool {
-        match self.kind {
-            FlowKind::Masquerade | FlowKind::Forward | FlowKind::Node => true,
-            FlowKind::Publish | FlowKind::Hairpin | FlowKind::Inbound => false,
-            FlowKind::Floating => self.exit != 0,
         }
     }
 }
@@ -490,120 +380,4 @@ pub fn outside_ports(l4: L4, uplink: &Uplink, network: Range) -> PortRange {
             max: uplink.port_max.get(),
         },
     }
-}
-
-/// Finds a source port for the original direction and inserts the reply's entry under it.
-#[inline(always)]
-fn reserve<A: Net>(
-    skb: Skb,
-    wish: &Wish<A>,
-    reply: &mut Flow<A>,
-    to: &mut Tuple<A>,
-    key: &mut Tuple<A>,
-) -> Result<(), DropReason> {
-    let work = work::get::<A>()?;
-    let mapped = work.held & u32::from(flow_flags::MAPPED) != 0;
-    if mapped || wish.ports == PortRange::NONE {
-        *key = to.reverse();
-        return match insert_reply(key, reply) {
-            Ok(()) => Ok(()),
-            // Nobody but this socket takes its mapping's port towards somebody: another CPU has.
-            Err(EEXIST) if mapped => Err(DropReason::FlowRace),
-            Err(EEXIST) if wish.is_by_address() => Err(DropReason::NatAmbiguous),
-            Err(EEXIST) => Err(DropReason::NoPortFree),
-            Err(_) => Err(DropReason::FlowTableFull),
-        };
-    }
-    // SAFETY: plain helper call.
-    work.random = unsafe { bpf_get_prandom_u32() };
-    work.reserved = Reserved::No as u32;
-    let mut skb = skb;
-    // A loop of the kernel's: unrolled, the verifier would walk each of the tries.
-    // SAFETY: the callback takes an index and the context given, which lives through the call.
-    unsafe {
-        bpf_loop(
-            TRIES,
-            attempt::<A> as *const () as *mut c_void,
-            (&raw mut skb).cast::<c_void>(),
-            0,
-        );
-    }
-    match work::get::<A>()?.reserved {
-        1 => Ok(()),
-        2 => Err(DropReason::FlowTableFull),
-        _ => Err(DropReason::NoPortFree),
-    }
-}
-
-/// How far [`reserve`] has come, as `Work::reserved` has it.
-#[repr(u32)]
-enum Reserved {
-    No = 0,
-    Yes = 1,
-    Full = 2,
-}
-
-/// Tries one source port; 1 ends the loop.
-extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
-    // SAFETY: `bpf_loop` hands over the context of `reserve`.
-    let skb = unsafe { *ctx.cast::<Skb>() };
-    let Ok(Work {
-        packet,
-        wish,
-        flow,
-        to,
-        key,
-        outside,
-        random,
-        reserved,
-        ..
-    }) = work::get::<A>()
-    else {
-        return 1;
-    };
-    to.sport = Be16::new(candidate(wish.to.sport.get(), n, *random, wish.ports));
-    *key = to.reverse();
-    // Most ports of a search are another flow's: one look-up tells, before the others are made.
-    if n > 0 && A::flows().get_ptr(&*key).is_some() {
-        return 0;
-    }
-    // A client's port is no port of the node; the node's own flow holds its own first choice.
-    // A client's port is no port of the node; the node's own flow holds its own first choice.
-    if !wish.keeps {
-        if sockets::held(skb, packet.l4, key, wish.own(packet, to.sport)) {
-            if n == 0 {
-                trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);
-            }
-            return 0;
-        }
-        *outside = Mapping::outside(to.src, to.sport, to.proto);
-        if is_strict::<A>(outside) {
-            return 0;
-        }
-    }
-    match insert_reply(key, flow) {
-        Ok(()) => *reserved = Reserved::Yes as u32,
-        Err(EEXIST) => {
-            if n == 0 {
-                trace(Point::Taken, u32::from(to.sport.get()), taken::FLOW);
-            }
-            return 0;
-        }
-        Err(_) => *reserved = Reserved::Full as u32,
-    }
-    1
-}
-
-/// Whether an outside socket is a mapping's that is shared with nobody.
-#[inline(always)]
-fn is_strict<A: Net>(outside: &Tuple<A>) -> bool {
-    let row = A::mappings().get_ptr(outside);
-    // SAFETY: a map value stays mapped for the run of the program.
-    row.is_some_and(|row| unsafe { (*row).flags } & mapping_flags::STRICT != 0)
-}
-
-#[inline(always)]
-fn insert_reply<A: Net>(key: &Tuple<A>, reply: &mut Flow<A>) -> Result<(), i32> {
-    reply.tag = key.tag();
-    A::flows().insert(key, &*reply, BPF_NOEXIST)
 }

@@ -8,14 +8,11 @@ use netd_common::trace::{Point, source};
 use netd_common::wire::Window;
 
 use crate::atomic;
-use crate::maps::{FDB, LEARNED, PORT};
+use crate::maps::{BPF_NOEXIST, FDB, LEARNED, PORT};
 use crate::meter;
 use crate::skb::Skb;
 use crate::trace::trace;
 use crate::verdict::Verdict;
-
-/// Insert only if the key is not there.
-const BPF_NOEXIST: u64 = 1;
 
 /// A frame whose source MAC is not the endpoint's own. [`Verdict::OPEN`]: it may pass, and frames to
 /// that MAC find the way back.

@@ -7,10 +7,7 @@ use netd_common::maps::{Limits, Usage};
 use netd_common::reason::DropReason;
 
 use crate::atomic;
-use crate::maps::{LIMITS, USAGE};
-
-/// Insert only if the key is not there.
-const BPF_NOEXIST: u64 = 1;
+use crate::maps::{BPF_NOEXIST, LIMITS, USAGE};
 
 /// Time-outs and limits.
 #[inline(always)]

@@ -37,6 +37,7 @@ mod meter;
 mod neighbour;
 mod planted;
 mod publish;
+mod reserve;
 mod rewrite;
 mod route;
 mod skb;
@@ -49,6 +50,7 @@ mod uplink;
 mod verdict;
 mod waiting;
 mod watch;
+mod wish;
 mod work;
 mod xdp;
 

@@ -19,16 +19,12 @@ use netd_common::wire::{L4, Packet};
 
 use crate::atomic;
 use crate::family::Net;
-use crate::flows::{Leg, Wish, entry};
-use crate::maps::SENT;
+use crate::flows::entry;
+use crate::maps::{BPF_NOEXIST, EEXIST, SENT};
 use crate::skb::Skb;
 use crate::sockets;
+use crate::wish::{Leg, Wish};
 use crate::work::{self, Work};
-
-/// `-EEXIST` as the map helpers return it.
-const EEXIST: i32 = -17;
-/// Insert only if the key is not there.
-const BPF_NOEXIST: u64 = 1;
 
 /// Compare-and-swaps tried in a row: each that fails has let another CPU's succeed.
 const SWAPS: u32 = 3;

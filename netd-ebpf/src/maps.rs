@@ -20,6 +20,11 @@ use crate::sum::CHUNK_LEN;
 use crate::watch::Seen;
 use crate::work::Work;
 
+/// Insert only if the key is not there.
+pub const BPF_NOEXIST: u64 = 1;
+/// `-EEXIST` as the map helpers return it.
+pub const EEXIST: i32 = -17;
+
 /// Do not allocate all entries at load time: right for maps that are seldom written.
 const NO_PREALLOC: u32 = 1;
 

@@ -7,10 +7,7 @@ use netd_common::reason::DropReason;
 use netd_common::storm::take;
 
 use crate::atomic;
-use crate::maps::{AGED, METER};
-
-/// Insert only if the key is not there.
-const BPF_NOEXIST: u64 = 1;
+use crate::maps::{AGED, BPF_NOEXIST, METER};
 
 /// Compare-and-swaps before a frame is refused: each one that fails is another CPU's that succeeded.
 const TRIES: u32 = 4;

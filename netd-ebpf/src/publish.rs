@@ -8,12 +8,13 @@ use netd_common::trace::Point;
 use netd_common::wire::{L4, Packet, icmp_error};
 
 use crate::family::Net;
-use crate::flows::{self, Hop, Leg};
+use crate::flows::{self, Hop};
 use crate::maps::{FROM, LOCAL, NODE, UPLINK};
 use crate::skb::{Skb, receive};
 use crate::sockets::{self, Owner};
 use crate::trace::trace;
 use crate::verdict::Verdict;
+use crate::wish::Leg;
 use crate::{floating, mapping, route, work};
 
 /// What a client's source port may become where the client keeps its address.

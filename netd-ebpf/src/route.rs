@@ -13,11 +13,12 @@ use netd_common::wire::{ETH_LEN, L4, Packet, Window};
 
 use crate::family::Net;
 use crate::fib::Route;
-use crate::flows::{Hop, Leg};
+use crate::flows::Hop;
 use crate::maps::UPLINK;
 use crate::skb::{Skb, receive};
 use crate::trace::trace;
 use crate::verdict::Verdict;
+use crate::wish::Leg;
 use crate::{answer, fib, floating, flows, publish, rewrite, work};
 
 /// A packet an endpoint sent to its gateway's MAC. [`Verdict::OPEN`]: of no flow netd knows, for

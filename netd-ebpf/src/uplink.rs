@@ -14,11 +14,12 @@ use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
 
 use crate::L3;
 use crate::family::Net;
-use crate::flows::{self, Hop, Leg};
+use crate::flows::{self, Hop};
 use crate::maps::{NODE, PORT, UPLINK};
 use crate::skb::Skb;
 use crate::sockets::Owner;
 use crate::verdict::{SENT_BY_NETD, Verdict};
+use crate::wish::Leg;
 use crate::{floating, mapping, planted, publish, rewrite, route, sockets, work};
 
 /// A frame from the outside.

@@ -17,10 +17,11 @@ use netd_common::wire::{Fragment, Ip, Packet};
 use crate::L3;
 use crate::answer::Reply;
 use crate::family::Net;
-use crate::flows::{Hop, Wish};
+use crate::flows::Hop;
 use crate::mapping::Found;
 use crate::skb::Skb;
 use crate::sockets::Key;
+use crate::wish::Wish;
 
 /// Value of `WORK4` and `WORK6`.
 #[repr(C)]
