@@ -199,9 +199,9 @@ fn the_routing_tables_refusals_are_told_each_by_its_code() {
               route add prohibit 2001:db8:1802::/64\nroute add blackhole 2001:db8:1803::/64\n\
               route del default via 192.0.2.1\nroute del default via 2001:db8:1::1",
         );
-        let (unreachable, prohibited, no_route) = match family {
-            Family::V4 => ((3, 1), (3, 13), (3, 0)),
-            Family::V6 => ((1, 0), (1, 1), (1, 0)),
+        let (unreachable, prohibited, no_route, unknown) = match family {
+            Family::V4 => ((3, 1), (3, 13), (3, 0), (3, 1)),
+            Family::V6 => ((1, 0), (1, 1), (1, 0), (1, 3)),
         };
         for (v4, v6, kind) in [
             ([198, 18, 1, 9], "2001:db8:1801::9", unreachable),
@@ -219,7 +219,7 @@ fn the_routing_tables_refusals_are_told_each_by_its_code() {
         let packet = to(family, [10, 1, 0, 199], "fd00:1::199");
         let out = w.ep_out(&A, &packet);
         out.answered(DropReason::UnknownHost)
-            .is(&told(&GATEWAY, unreachable, &packet, 0));
+            .is(&told(&GATEWAY, unknown, &packet, 0));
     });
 }
 
