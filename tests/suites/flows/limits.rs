@@ -140,7 +140,8 @@ fn a_full_table_refuses_new_flows_and_recovers_when_they_expire(mode: AttachMode
 fn recovers(lab: &Lab, b: &Endpoint) -> Result<()> {
     let to = SocketAddr::new(lab.outside.v4(), 9001);
     let listener = lab.outside.tcp_listen(to.ip(), to.port())?;
-    let mut client = b.tcp_connect(to).context("the table is still full")?;
+    // Who is refused is told at once, and asks again.
+    let mut client = wait::until("room in the table", || Ok(b.tcp_connect(to).ok()))?;
     let (mut server, _) = listener.accept()?;
     word(&mut client, &mut server)
 }
