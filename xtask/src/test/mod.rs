@@ -19,7 +19,7 @@ use leftovers::Leftovers;
 use report::Report;
 
 /// Nobody watches a run without a terminal: one that hangs ends after so many seconds.
-const LIMIT: u32 = 25 * 60;
+const LIMIT: u32 = 50 * 60;
 
 /// The verb. `filter` goes to every test binary.
 pub fn run(filter: &[String]) -> Result<()> {
