@@ -106,7 +106,8 @@ fn judge<A: Net>(skb: Skb, hook: Hook, reason: u8) -> bool {
     true
 }
 
-/// Whether an IPv4 packet may be cut to pieces: then it is, and nobody is told.
+/// Whether an IPv4 packet may be cut to pieces: then its sender does not want to be told that it is too big
+/// (RFC 1191 section 3). netd does not cut it.
 #[inline(always)]
 pub fn fragmentable(skb: Skb) -> bool {
     const DONT_FRAGMENT: u8 = 0x40;

@@ -90,8 +90,11 @@ impl Source {
 
     /// Shows all rows as bytes. Counters have none worth having, nor has what belongs to sockets.
     pub fn rows(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        let copied = matches!(self.kind, MapType::Hash | MapType::Array | MapType::LpmTrie);
-        if !copied {
+        let copied = matches!(
+            self.kind,
+            MapType::Hash | MapType::LruHash | MapType::Array | MapType::LpmTrie
+        );
+        if !copied || self.name == name::CALLED {
             return Ok(());
         }
         let (mut key, mut next) = (vec![0; self.key], vec![0; self.key]);

@@ -1,10 +1,11 @@
 //! Traced packets end as real ones do, and leave no trace themselves.
 
 use netd::datapath::{At, Copies, Seen};
+use netd_common::maps::port_flags;
 use netd_common::reason::{DropReason, Hook};
 use netd_common::trace::Point;
 use netd_tests::packet::{
-    A, B, C, Family, Flags, GATEWAY, GATEWAY2, Host, L4, NODE, OUTSIDE, Packet, World,
+    A, B, C, Family, Flags, GATEWAY, GATEWAY2, Host, L4, NODE, OUTSIDE, OUTSIDE_TWO, Packet, World,
 };
 
 fn copies(w: &mut World, packet: &Packet) -> Copies {
@@ -192,6 +193,27 @@ fn a_fragment_before_its_first_one_is_said_to_wait() {
             w.ep_out(&A, &later).copied();
         });
     }
+}
+
+#[test]
+fn whom_a_mapping_admits_is_known_to_a_traced_packet() {
+    World::both(|w, family| {
+        w.port(&A, |p| {
+            p.flags = port_flags::MASQUERADE | port_flags::FILTER_ADDRESS;
+        });
+        // The first address is in the mapping, the second in a map of its own.
+        for to in [&OUTSIDE, &OUTSIDE_TWO] {
+            let packet = Packet::udp(&A, 20_100, to, 53, family).to_gateway();
+            w.ep_out(&A, &packet).redirected();
+        }
+        let from = |who| Packet::udp(who, 99, &NODE, 20_100, family).to_mac(NODE.mac);
+        for who in [&OUTSIDE, &OUTSIDE_TWO] {
+            let seen = traced(w, Hook::UpIn, NODE.device, &from(who));
+            assert_eq!(reason(&seen), None);
+            assert!(points(&seen).contains(&Point::Begun), "{:?}", points(&seen));
+            w.up_in(&from(who)).redirected();
+        }
+    });
 }
 
 #[test]
