@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 /// How long anything in the lab may take. Generous: emulated machines are slow, and no test passes
 /// or fails by time.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Asks `ready` again and again until it has an answer; `what` is named when it never has.
 pub fn until<T>(what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
