@@ -12,6 +12,7 @@
 //! | [`observe`] | events of the programs as lines of the API | datapath |
 //! | `net` | netlink, namespaces, sysctls | rtnetlink, not datapath |
 //! | `trace` | a packet in words, and what the programs noted about it, pure | datapath's types |
+//! | [`repro`] | one packet with all that decided about it, as text, pure | datapath's types, trace |
 //! | `store` | the embedded store | redb |
 //! | `failpoint` | dying before a chosen step, for tests | nothing |
 
@@ -27,5 +28,6 @@ pub mod model;
 pub mod net;
 pub mod observe;
 pub mod plan;
+pub mod repro;
 pub mod store;
 pub mod trace;

@@ -22,7 +22,7 @@ use crate::stream::{Connection, Stream};
 use crate::{
     Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
     FlowLine, Flushed, HostSpec, Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan,
-    Problem, PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
+    Problem, PublishSpec, Published, Repro, ReproRequest, StatLine, Status, Trace, TraceRequest,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -233,6 +233,11 @@ impl Client {
     pub async fn fdb(&self, network: Option<&str>) -> Result<Vec<FdbLine>> {
         self.get(&with_query("/v1/fdb", &[("network", network)]))
             .await
+    }
+
+    /// `POST /v1/repro`.
+    pub async fn repro(&self, request: &ReproRequest) -> Result<Repro> {
+        self.post("/v1/repro", request).await
     }
 
     /// `POST /v1/trace`.

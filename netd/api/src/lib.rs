@@ -24,6 +24,7 @@
 //! | `GET /v1/capture` ([`CaptureOf`] as query) | -> the same, of packets with their bytes |
 //! | `GET /v1/fdb` (`?network=N`) | -> [`[FdbLine]`](FdbLine) |
 //! | `POST /v1/trace` | [`TraceRequest`] -> [`Trace`] |
+//! | `POST /v1/repro` | [`ReproRequest`] -> [`Repro`] |
 //! | `POST /v1/plan`, `POST /v1/apply` | [`Manifest`] -> [`Plan`] |
 //! | `GET /v1/export` (`?owner=O`) | -> [`Manifest`] |
 
@@ -38,6 +39,7 @@ mod network;
 mod observe;
 mod packet;
 mod publish;
+mod repro;
 mod stream;
 mod told;
 mod trace;
@@ -58,6 +60,7 @@ pub use observe::{
 };
 pub use packet::{PacketError, PacketKind, PacketSpec, flag_letters};
 pub use publish::{HostSpec, Proto, PublishSpec, Published, SpecError};
+pub use repro::{Repro, ReproRequest};
 pub use trace::{Trace, TracePacket, TraceProgram, TraceRequest, TraceStep, hex};
 
 pub use stream::Stream;

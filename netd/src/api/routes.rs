@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use netd_api::{
     Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
     FlowLine, Flushed, HostSpec, Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan,
-    PublishSpec, Published, StatLine, Status, Trace, TraceRequest,
+    PublishSpec, Published, Repro, ReproRequest, StatLine, Status, Trace, TraceRequest,
 };
 use serde::Deserialize;
 
@@ -61,6 +61,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/flows", get(flows).delete(flush_flows))
         .route("/v1/fdb", get(fdb))
         .route("/v1/trace", post(trace))
+        .route("/v1/repro", post(repro))
         .route("/v1/monitor", get(monitor))
         .route("/v1/capture", get(capture))
         .route("/v1/plan", post(plan))
@@ -232,6 +233,10 @@ async fn fdb(State(h): State<Handle>, Params(on): Params<InNetwork>) -> Answer<V
 
 async fn trace(State(h): State<Handle>, Body(request): Body<TraceRequest>) -> Answer<Trace> {
     Ok(Json(daemon::trace::trace(&h, request).await?))
+}
+
+async fn repro(State(h): State<Handle>, Body(request): Body<ReproRequest>) -> Answer<Repro> {
+    Ok(Json(daemon::repro::repro(&h, request).await?))
 }
 
 async fn monitor(

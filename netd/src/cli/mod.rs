@@ -23,6 +23,7 @@ mod ns;
 mod output;
 mod pcap;
 mod publish;
+mod repro;
 mod run;
 mod stats;
 mod status;
@@ -134,6 +135,8 @@ enum Verb {
     Fdb(flow::Fdb),
     /// Where a packet would go, and why: nothing is sent or changed
     Trace(trace::Trace),
+    /// A packet that was dropped, as a Rust test that runs on any host
+    Repro(repro::Repro),
     /// Packets passed and dropped, with the reasons
     Stats(stats::Stats),
     /// Flows that open and close, and packets that are dropped, as it happens
@@ -216,6 +219,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Flow(v) => wait(flow::flow(v, ctx)),
         Verb::Fdb(v) => wait(flow::fdb(v, ctx)),
         Verb::Trace(v) => wait(trace::run(v, ctx)),
+        Verb::Repro(v) => wait(repro::run(v, ctx)),
         Verb::Stats(_) => wait(stats::run(ctx)),
         Verb::Monitor(v) => wait(monitor::run(v, ctx)),
         Verb::Capture(v) => wait(capture::run(v, ctx)),

@@ -48,14 +48,18 @@ pub struct PacketArgs {
 }
 
 impl PacketArgs {
+    /// The capture file and the number of the frame, if the packet is one of a file.
+    pub fn file(&self) -> anyhow::Result<Option<(PathBuf, Option<usize>)>> {
+        self.pcap.as_deref().map(file_and_number).transpose()
+    }
+
     /// What the daemon is asked.
     pub fn read(&self) -> anyhow::Result<TracePacket> {
         if let Some(digits) = &self.hex {
             return Ok(TracePacket::Frame(digits.clone()));
         }
-        if let Some(text) = &self.pcap {
-            let (file, number) = file_and_number(text)?;
-            let frame = pcap::frame(&file, number)?;
+        if let Some((file, number)) = self.file()? {
+            let frame = pcap::frame(&file, number.unwrap_or(1))?;
             return Ok(TracePacket::Frame(netd_api::hex(&frame)));
         }
         let spec: PacketSpec = self
@@ -68,17 +72,17 @@ impl PacketArgs {
 }
 
 /// `FILE` or `FILE:N`; a file whose own name ends so is found.
-fn file_and_number(text: &str) -> anyhow::Result<(PathBuf, usize)> {
+fn file_and_number(text: &str) -> anyhow::Result<(PathBuf, Option<usize>)> {
     let whole = PathBuf::from(text);
     match text.rsplit_once(':') {
         Some((file, number)) if !whole.exists() => match number.parse() {
-            Ok(number) if number > 0 => Ok((file.into(), number)),
+            Ok(number) if number > 0 => Ok((file.into(), Some(number))),
             _ => Err(Usage(format!(
                 "--pcap {text:?}: {number:?} is no number of a frame, which begin at 1"
             ))
             .into()),
         },
-        _ => Ok((whole, 1)),
+        _ => Ok((whole, None)),
     }
 }
 
@@ -151,8 +155,8 @@ mod tests {
     #[test]
     fn a_frame_of_a_file_is_named_by_its_number() {
         let read = |t: &str| file_and_number(t).map(|(f, n)| (f.display().to_string(), n));
-        assert_eq!(read("dump.pcap").unwrap(), ("dump.pcap".into(), 1));
-        assert_eq!(read("dump.pcap:7").unwrap(), ("dump.pcap".into(), 7));
+        assert_eq!(read("dump.pcap").unwrap(), ("dump.pcap".into(), None));
+        assert_eq!(read("dump.pcap:7").unwrap(), ("dump.pcap".into(), Some(7)));
         assert!(
             read("dump.pcap:0")
                 .unwrap_err()

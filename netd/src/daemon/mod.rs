@@ -15,6 +15,7 @@
 //! | `local` | the node's own addresses |
 //! | `observe`, `flows` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
+//! | [`repro`] | the same with all that decided, for a test elsewhere |
 //! | [`trace`] | what becomes of a packet, run beside the core |
 //! | `collect` | the thread that ends expired flows |
 //! | [`cleanup`] | removing every trace |
@@ -37,6 +38,7 @@ mod network;
 mod observe;
 mod publish;
 mod reach;
+pub mod repro;
 mod sockets;
 mod start;
 pub mod trace;

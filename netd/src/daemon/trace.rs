@@ -11,7 +11,7 @@ use super::core::{Core, Handle};
 use super::error::{Result, ServiceError};
 use crate::datapath::{At, Copies, Seen, Tracer, XdpMode};
 use crate::model::{Endpoint, ModelError, Network};
-use crate::net::veth;
+use crate::net::veth::{self, Device};
 use crate::trace::names::{Names, Role};
 use crate::trace::{End, Ends, build, end, fixed_mac, steps, summary};
 
@@ -34,7 +34,8 @@ pub struct Prepared {
     pub names: Names,
     /// What was made up.
     pub remarks: Vec<String>,
-    tracer: Tracer,
+    /// Makes copies of the maps.
+    pub tracer: Tracer,
 }
 
 /// One program's part.
@@ -43,6 +44,8 @@ pub struct Part {
     pub hook: Hook,
     /// The hook's device.
     pub ifindex: u32,
+    /// The mark the packet came with.
+    pub mark: u32,
     /// The frame it got.
     pub frame: Vec<u8>,
     /// What it did.
@@ -60,7 +63,9 @@ pub async fn trace(handle: &Handle, request: TraceRequest) -> Result<Trace> {
 }
 
 /// Runs something that takes a while on a thread of its own.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|e| ServiceError::node(format!("the thread that traces died: {e}")))?
 }
@@ -74,16 +79,9 @@ enum Place<'a> {
 
 impl Core {
     /// Finds the place and makes the frame.
-    fn prepare(&mut self, request: &TraceRequest) -> Result<Prepared> {
+    pub(super) fn prepare(&mut self, request: &TraceRequest) -> Result<Prepared> {
         let devices = veth::devices(&mut self.node.netlink)?;
-        let mut names = self.names();
-        for d in &devices {
-            let entry = names.devices.entry(d.ifindex);
-            entry
-                .or_insert_with(|| (d.name.clone(), Role::Other))
-                .0
-                .clone_from(&d.name);
-        }
+        let names = self.names(&devices);
         let place = self.place(&request.at)?;
         let (at, hook) = match &place {
             Place::Endpoint(e, n) => (
@@ -121,12 +119,7 @@ impl Core {
                 build(spec, &ends)
             }
         };
-        if !(SHORTEST..=LONGEST).contains(&frame.len()) {
-            return Err(ServiceError::bad(format!(
-                "a frame of {} bytes cannot be traced: the kernel runs programs on {SHORTEST} to {LONGEST}",
-                frame.len()
-            )));
-        }
+        check(&frame)?;
         Ok(Prepared {
             at,
             hook,
@@ -137,7 +130,46 @@ impl Core {
         })
     }
 
-    fn names(&self) -> Names {
+    /// The same for a frame that was seen at a hook of a device.
+    pub(super) fn prepare_seen(
+        &mut self,
+        device: &str,
+        hook: &str,
+        packet: &TracePacket,
+    ) -> Result<Prepared> {
+        let devices = veth::devices(&mut self.node.netlink)?;
+        let found = Hook::ALL.iter().find(|h| h.name() == hook);
+        let found = found.ok_or_else(|| {
+            let all: Vec<&str> = Hook::ALL.iter().map(|h| h.name()).collect();
+            ServiceError::bad(format!(
+                "{hook:?} is no hook: it is one of {}",
+                all.join(", ")
+            ))
+        })?;
+        let ifindex = devices.iter().find(|d| d.name == device);
+        let ifindex = ifindex.map(|d| d.ifindex).ok_or_else(|| {
+            ServiceError::missing(format!(
+                "the node has no device {device} any more: what decided about its packets is gone with it"
+            ))
+        })?;
+        let TracePacket::Frame(digits) = packet else {
+            return Err(ServiceError::bad(
+                "a packet seen at a hook is a frame, not words",
+            ));
+        };
+        let frame = bytes(digits)?;
+        check(&frame)?;
+        Ok(Prepared {
+            at: format!("netd_{hook} on {device}"),
+            hook: (*found, ifindex),
+            frame,
+            names: self.names(&devices),
+            remarks: vec![],
+            tracer: self.node.datapath.tracer(),
+        })
+    }
+
+    fn names(&self, devices: &[Device]) -> Names {
         let mut names = Names::default();
         let d = &self.desired;
         let mut device = |name: String, role| {
@@ -173,6 +205,13 @@ impl Core {
             .values()
             .map(|p| (p.number, p.spec.to_string()))
             .collect();
+        for d in devices {
+            let entry = names.devices.entry(d.ifindex);
+            entry
+                .or_insert_with(|| (d.name.clone(), Role::Other))
+                .0
+                .clone_from(&d.name);
+        }
         names
     }
 
@@ -309,6 +348,17 @@ impl Core {
     }
 }
 
+/// Whether the kernel runs programs on it.
+fn check(frame: &[u8]) -> Result<()> {
+    if (SHORTEST..=LONGEST).contains(&frame.len()) {
+        return Ok(());
+    }
+    Err(ServiceError::bad(format!(
+        "a frame of {} bytes cannot be traced: the kernel runs programs on {SHORTEST} to {LONGEST}",
+        frame.len()
+    )))
+}
+
 /// Bytes from hexadecimal digits; spaces and colons between them do not count.
 fn bytes(digits: &str) -> Result<Vec<u8>> {
     let wrong = || ServiceError::bad("the frame is not an even number of hexadecimal digits");
@@ -327,6 +377,12 @@ impl Prepared {
     /// Runs the programs the frame meets, one after the other.
     pub fn run(&self) -> Result<(Vec<Part>, Copies)> {
         let mut copies = self.tracer.copy(&summary(&self.frame).addresses)?;
+        let parts = self.follow(&mut copies)?;
+        Ok((parts, copies))
+    }
+
+    /// The same with copies that are there.
+    pub fn follow(&self, copies: &mut Copies) -> Result<Vec<Part>> {
         let mut parts = Vec::new();
         let mut next = Some((self.hook.0, self.hook.1, 0, self.frame.clone()));
         while let Some((hook, ifindex, mark, frame)) = next.take() {
@@ -348,11 +404,12 @@ impl Prepared {
             parts.push(Part {
                 hook,
                 ifindex,
+                mark,
                 frame,
                 seen,
             });
         }
-        Ok((parts, copies))
+        Ok(parts)
     }
 
     fn tell(self, parts: &[Part], (copied, live): (u32, u32)) -> Trace {
@@ -384,7 +441,7 @@ impl Prepared {
     }
 
     /// Whether it passes, why not, and one sentence.
-    fn verdict(&self, parts: &[Part]) -> (bool, Option<String>, String) {
+    pub fn verdict(&self, parts: &[Part]) -> (bool, Option<String>, String) {
         let Some(last) = parts.last() else {
             return (false, None, "no program has seen it".into());
         };

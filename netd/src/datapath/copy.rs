@@ -131,11 +131,21 @@ impl Source {
 
     /// Writes one row into the map's copy.
     pub fn put(&self, to: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
-        let mut value = value.to_vec();
-        element(BPF_MAP_UPDATE_ELEM, to, Some(key), value.as_mut_ptr())
-            .map(drop)
-            .map_err(self.failed("copy"))
+        put(self.name, to, key, value)
     }
+
+    /// What kind of map it is.
+    pub fn kind(&self) -> MapType {
+        self.kind
+    }
+}
+
+/// Writes one row; key and value have the map's sizes.
+pub(super) fn put(name: &str, to: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
+    let mut value = value.to_vec();
+    element(BPF_MAP_UPDATE_ELEM, to, Some(key), value.as_mut_ptr())
+        .map(drop)
+        .map_err(|e| Error::Load(format!("a row cannot be written to a copy of {name}: {e}")))
 }
 
 /// The map of a loaded object, for [`Source::put`].

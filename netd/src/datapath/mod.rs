@@ -15,6 +15,7 @@
 //! | `flows`, `collector` | the flow table: list, end, collect |
 //! | `watch` | programs that tell, hooked while somebody watches |
 //! | `trace`, `copy` | a frame run through the programs, over copies of the maps |
+//! | `tables` | the maps as rows, and copies made of rows alone |
 //! | `mappings` | the table of mappings: list, collect |
 //! | `log` | log lines of the programs |
 //! | [`probe`] | what the kernel can, by trying |
@@ -39,6 +40,7 @@ mod rows;
 mod stages;
 mod sys;
 mod table;
+mod tables;
 mod trace;
 mod types;
 mod watch;
@@ -47,6 +49,7 @@ pub use cgroup::SOCKETS;
 pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
+pub use tables::{MapRows, Tables};
 pub use trace::{At, Copies, RawRows, Seen, Tracer};
 pub use types::{AttachMode, Filter, FlowRecord, LearnedRecord, MappingRecord, Options, XdpMode};
 pub use watch::{Events, Load, Loaded};

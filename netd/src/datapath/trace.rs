@@ -124,7 +124,7 @@ fn flow_rows<A: Addr>(source: &Source, about: &[IpAddr]) -> Result<Picked> {
 pub type RawRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Tracer {
-    fn sources(&self) -> Result<Vec<Source>> {
+    pub(super) fn sources(&self) -> Result<Vec<Source>> {
         let open =
             |(name, ..): &(&'static str, u32, u32)| Source::open(name, &self.pins.maps.join(name));
         LAYOUTS.iter().map(open).collect()
@@ -170,7 +170,7 @@ impl Tracer {
             flow_entries.1 += found.live;
             tables.push((*name, found.rows));
         }
-        let mut ebpf = loader.load(OBJECT).map_err(|e| Error::Load(chain(&e)))?;
+        let ebpf = loader.load(OBJECT).map_err(|e| Error::Load(chain(&e)))?;
         for ((name, ..), source) in LAYOUTS.iter().zip(&sources) {
             let to = target(&ebpf, name)?;
             match tables.iter().find(|(table, _)| table == name) {
@@ -180,6 +180,17 @@ impl Tracer {
                 None => source.copy_to(to)?,
             }
         }
+        Copies::assemble(ebpf, self.timeouts, flow_entries)
+    }
+}
+
+impl Copies {
+    /// Loads the programs of an object whose maps have their rows.
+    pub(super) fn assemble(
+        mut ebpf: Ebpf,
+        timeouts: Timeouts,
+        flow_entries: (u32, u32),
+    ) -> Result<Self> {
         load::programs(&mut ebpf)?;
         let stages = Stages::fill(&mut ebpf)?;
         let publishes: Table<PublishKey, netd_common::maps::Publish> =
@@ -188,7 +199,7 @@ impl Tracer {
         let held = Held::take(&mut ebpf, &keys)?;
         let notes = ebpf.take_map(name::TRACE);
         let notes = notes.ok_or_else(|| Error::Load(format!("map {} is missing", name::TRACE)))?;
-        Ok(Copies {
+        Ok(Self {
             _stages: stages,
             _held: held,
             notes: notes
@@ -196,14 +207,12 @@ impl Tracer {
                 .map_err(|e: aya::maps::MapError| Error::Load(chain(&e)))?,
             flows4: Table::take(&mut ebpf, name::FLOW4)?,
             flows6: Table::take(&mut ebpf, name::FLOW6)?,
-            timeouts: self.timeouts,
+            timeouts,
             flow_entries,
             ebpf,
         })
     }
-}
 
-impl Copies {
     /// Runs the program of a hook on a frame. The calling thread must be in the node's network namespace.
     pub fn run(&mut self, at: At<'_>) -> Result<Seen> {
         let wrong = |why: String| Error::Inject {

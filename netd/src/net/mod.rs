@@ -14,6 +14,7 @@ pub mod ports;
 pub mod qdisc;
 pub mod raw;
 pub mod reaper;
+pub mod replay;
 pub mod route;
 pub mod scratch;
 pub mod survey;

@@ -10,6 +10,7 @@
 //! | `pieces`, `fragments` | datagrams cut up and put together, and the maps of fragments |
 //! | `neighbour` | ARP packets and neighbour discovery messages |
 //! | `run` | running a program on a packet, and what came of it |
+//! | [`repro`] | cases of `netd repro`: a packet of another node, run again |
 //! | `tap` | what a device's other end receives: the copies of a flood |
 //! | `socket` | sockets of the node |
 //! | `table`, `limits` | the flow table's raw entries, the counters beside it |
@@ -45,6 +46,7 @@ mod mappings;
 pub mod neighbour;
 mod pieces;
 mod pool;
+pub mod repro;
 mod run;
 mod socket;
 mod table;

@@ -139,19 +139,11 @@ impl World {
         Self::within(move || case(&mut Self::build(Loaded::load(size))));
     }
 
-    /// Runs a case in namespaces of its own: no test sees another's, and they vanish with its thread.
     fn within(case: impl FnOnce() + Send) {
-        let run = move || {
-            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("own namespaces");
-            let none = None::<&str>;
-            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            mount(none, "/", none, private, none).expect("private mounts");
+        apart(|| {
             devices();
             case();
-        };
-        if let Err(panic) = thread::scope(|scope| scope.spawn(run).join()) {
-            panic::resume_unwind(panic);
-        }
+        });
     }
 
     fn build(loaded: Loaded) -> Self {
@@ -464,12 +456,24 @@ impl World {
     }
 }
 
+/// Runs a case in namespaces of its own, without any device but a loopback one: no test sees another's, and
+/// they vanish with its thread.
+pub(super) fn apart(case: impl FnOnce() + Send) {
+    let run = move || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("own namespaces");
+        let none = None::<&str>;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(none, "/", none, private, none).expect("private mounts");
+        case();
+    };
+    if let Err(panic) = thread::scope(|scope| scope.spawn(run).join()) {
+        panic::resume_unwind(panic);
+    }
+}
+
 /// The node's devices, addresses and routes.
 fn devices() {
-    sysctl("ipv6/conf/default/accept_dad", "0");
-    sysctl("ipv6/conf/default/router_solicitations", "0");
-    sysctl("ipv6/conf/default/addr_gen_mode", "1");
-    sysctl("ipv6/conf/default/disable_ipv6", "1");
+    silent();
     ip(DEVICES);
     for device in SPEAK_V6 {
         sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0");
@@ -493,11 +497,19 @@ fn devices() {
     }
 }
 
-fn ip(lines: &str) {
+/// Devices that are made say nothing by themselves, and speak IPv6 only if told to.
+pub(super) fn silent() {
+    sysctl("ipv6/conf/default/accept_dad", "0");
+    sysctl("ipv6/conf/default/router_solicitations", "0");
+    sysctl("ipv6/conf/default/addr_gen_mode", "1");
+    sysctl("ipv6/conf/default/disable_ipv6", "1");
+}
+
+pub(super) fn ip(lines: &str) {
     process::feed(Command::new("ip").args(["-batch", "-"]), lines).expect("ip takes it");
 }
 
-fn sysctl(name: &str, value: &str) {
+pub(super) fn sysctl(name: &str, value: &str) {
     fs::write(Path::new("/proc/sys/net").join(name), value)
         .unwrap_or_else(|e| panic!("{name}: {e}"));
 }
