@@ -40,6 +40,10 @@ mod published;
 mod quoted;
 #[path = "packet/reasons.rs"]
 mod reasons;
+#[path = "packet/repro.rs"]
+mod repro;
+#[path = "packet/reproduced.rs"]
+mod reproduced;
 #[path = "packet/route.rs"]
 mod route;
 #[path = "packet/stack.rs"]

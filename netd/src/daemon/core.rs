@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::collect::Collecting;
 use super::error::{Result, ServiceError};
 use super::listen::Watchers;
+use super::trace::Kept;
 use super::uplink::Uplink;
 use crate::apply::{self, Mode, Node};
 use crate::config::Settings;
@@ -45,6 +46,8 @@ pub struct Core {
     pub(super) started: Instant,
     /// Who listens to what happens.
     pub(super) watchers: Watchers,
+    /// Programs that a trace has loaded.
+    pub(super) traced: Kept,
     /// Ends expired flows beside this thread.
     pub(super) _collecting: Collecting,
 }

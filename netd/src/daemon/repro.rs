@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::core::Handle;
 use super::error::{Result, ServiceError};
 use super::trace::{Part, Prepared, beside};
-use crate::datapath::Tables;
+use crate::datapath::{Copies, Tables};
 use crate::net::{Netlink, replay, sysctl, veth};
 use crate::repro::{Case, Device, Message, Run, gateways, pick, related, source};
 use crate::trace::{end, summary};
@@ -32,8 +32,9 @@ pub async fn repro(handle: &Handle, request: ReproRequest) -> Result<Repro> {
 
 fn make(prepared: &Prepared) -> Result<Repro> {
     let clock = now()?;
-    let (parts, _copies) = prepared.run()?;
-    let (tables, is_fixed) = needed(prepared, &parts)?;
+    let (parts, copies) = prepared.run()?;
+    let (tables, is_fixed, copies) = needed(prepared, &parts, copies)?;
+    prepared.kept.put(copies);
     let runs: Vec<Run> = parts
         .iter()
         .enumerate()
@@ -93,12 +94,17 @@ fn runs_with_frames(parts: &[Part]) -> Vec<Run> {
 
 /// The rows that are needed, and of which parts the frame is the same in each run. If the rows picked do not
 /// decide as the live ones did, all are taken.
-fn needed(prepared: &Prepared, parts: &[Part]) -> Result<(Tables, Vec<bool>)> {
+fn needed(
+    prepared: &Prepared,
+    parts: &[Part],
+    mut copies: Copies,
+) -> Result<(Tables, Vec<bool>, Copies)> {
     let all = prepared.tracer.tables()?;
     let picked = pick(&all, &runs_with_frames(parts));
     let mut found = None;
     for tables in [picked, all] {
-        let again = prepared.follow(&mut prepared.tracer.copy_of(&tables)?)?;
+        copies = copies.again(&tables)?;
+        let again = prepared.follow(&mut copies)?;
         let ends = |parts: &[Part]| -> Vec<_> {
             let ended = |p: &Part| (p.hook, p.ifindex, p.mark, end(&p.seen));
             parts.iter().map(ended).collect()
@@ -109,17 +115,18 @@ fn needed(prepared: &Prepared, parts: &[Part]) -> Result<(Tables, Vec<bool>)> {
         let both = again.iter().zip(parts);
         let is_fixed: Vec<bool> = both.map(|(a, b)| a.seen.frame == b.seen.frame).collect();
         if is_fixed.iter().all(|is| *is) {
-            return Ok((tables, is_fixed));
+            return Ok((tables, is_fixed, copies));
         }
         // With all rows it is another frame as well: it is drawn by lot, and the few rows are enough.
         found.get_or_insert((tables, is_fixed));
     }
-    found.ok_or_else(|| {
+    let (tables, is_fixed) = found.ok_or_else(|| {
         ServiceError::conflict(
             "what becomes of the packet hangs on more than rows and routes (a row that came or went \
              meanwhile, another that is counted anew): ask again",
         )
-    })
+    })?;
+    Ok((tables, is_fixed, copies))
 }
 
 /// The devices the case needs, and the rules and routes about its addresses.

@@ -9,6 +9,7 @@ use ipnet::Ipv6Net;
 use super::bpffs;
 use super::core::Core;
 use super::sockets;
+use super::trace::Kept;
 use crate::apply::Node;
 use crate::config::{AttachChoice, Settings};
 use crate::datapath::{AttachMode, Datapath, Options};
@@ -55,6 +56,7 @@ impl Core {
             cgroup,
             started: std::time::Instant::now(),
             watchers: super::listen::Watchers::default(),
+            traced: Kept::default(),
             _collecting: collecting,
         };
         core.actual = core.observe_node()?;

@@ -1,12 +1,10 @@
-//! Rows of a pinned map in another map of the same shape: what `netd trace` works on. The pinned map is
-//! only read.
+//! Rows as bytes: out of a pinned map, which is only read, and into the copies that `netd trace` works on.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use aya::Ebpf;
-use aya::maps::{Map, MapData, MapInfo, MapType};
+use aya::maps::{MapInfo, MapType};
 use netd_common::maps::name;
 
 use super::error::{Error, Result, chain};
@@ -14,6 +12,7 @@ use super::sys;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 
 /// `bpf_attr` of the commands for one element.
@@ -46,6 +45,29 @@ fn element(
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// Shows the keys of a map, one after the other. `size`: bytes of a key.
+pub(super) fn keys(
+    map: BorrowedFd<'_>,
+    size: usize,
+    room: u32,
+    failed: &impl Fn(io::Error) -> Error,
+    mut visit: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let (mut key, mut next) = (vec![0; size], vec![0; size]);
+    let mut first = true;
+    // Who reads a table while it changes may be sent back to its beginning: not for ever.
+    for _ in 0..=u64::from(room) * 2 {
+        let from = (!first).then_some(&key[..]);
+        if !element(BPF_MAP_GET_NEXT_KEY, map, from, next.as_mut_ptr()).map_err(failed)? {
+            break;
+        }
+        std::mem::swap(&mut key, &mut next);
+        first = false;
+        visit(&key)?;
+    }
+    Ok(())
 }
 
 /// A pinned map, to be read.
@@ -97,41 +119,22 @@ impl Source {
         if !copied || self.name == name::CALLED {
             return Ok(());
         }
-        let (mut key, mut next) = (vec![0; self.key], vec![0; self.key]);
         let mut value = vec![0; self.value];
-        let mut first = true;
-        // Who reads a table while it changes may be sent back to its beginning: not for ever.
-        for _ in 0..=u64::from(self.room) * 2 {
-            let from = (!first).then_some(&key[..]);
-            if !element(BPF_MAP_GET_NEXT_KEY, self.fd(), from, next.as_mut_ptr())
-                .map_err(self.failed("dump"))?
-            {
-                break;
-            }
-            std::mem::swap(&mut key, &mut next);
-            first = false;
-            if element(
+        let look_up = |key: &[u8], value: &mut [u8]| {
+            element(
                 BPF_MAP_LOOKUP_ELEM,
                 self.fd(),
-                Some(&key),
+                Some(key),
                 value.as_mut_ptr(),
             )
-            .map_err(self.failed("look-up"))?
-            {
-                visit(&key, &value)?;
+        };
+        let failed = self.failed("dump");
+        keys(self.fd(), self.key, self.room, &failed, |key| {
+            if look_up(key, &mut value).map_err(self.failed("look-up"))? {
+                visit(key, &value)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Copies all rows.
-    pub fn copy_to(&self, to: BorrowedFd<'_>) -> Result<()> {
-        self.rows(|key, value| self.put(to, key, value))
-    }
-
-    /// Writes one row into the map's copy.
-    pub fn put(&self, to: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
-        put(self.name, to, key, value)
+            Ok(())
+        })
     }
 
     /// What kind of map it is.
@@ -148,21 +151,13 @@ pub(super) fn put(name: &str, to: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> R
         .map_err(|e| Error::Load(format!("a row cannot be written to a copy of {name}: {e}")))
 }
 
-/// The map of a loaded object, for [`Source::put`].
-pub(super) fn target<'a>(ebpf: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
-    let missing = || Error::Load(format!("map {name} is missing"));
-    let data: &MapData = match ebpf.map(name).ok_or_else(missing)? {
-        Map::HashMap(d)
-        | Map::Array(d)
-        | Map::LpmTrie(d)
-        | Map::LruHashMap(d)
-        | Map::PerCpuArray(d) => d,
-        _ => return Err(missing()),
-    };
-    Ok(data.fd().as_fd())
-}
-
-/// Whether a map is one of the flow tables, of which a part may be copied.
-pub(super) fn is_flows(map: &str) -> bool {
-    map == name::FLOW4 || map == name::FLOW6
+/// Removes one row.
+pub(super) fn remove(name: &str, from: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
+    element(BPF_MAP_DELETE_ELEM, from, Some(key), std::ptr::null_mut())
+        .map(drop)
+        .map_err(|e| {
+            Error::Load(format!(
+                "a row cannot be removed from a copy of {name}: {e}"
+            ))
+        })
 }

@@ -14,8 +14,9 @@
 //! | `learned` | learned MACs: list, forget, collect, count |
 //! | `flows`, `collector` | the flow table: list, end, collect |
 //! | `watch` | programs that tell, hooked while somebody watches |
-//! | `trace`, `copy` | a frame run through the programs, over copies of the maps |
-//! | `tables` | the maps as rows, and copies made of rows alone |
+//! | `trace` | a frame run through the programs, over copies of the maps |
+//! | `tables`, `copy` | the maps as rows, and copies made of rows alone |
+//! | `slate` | the maps of such copies: wiped and filled again |
 //! | `mappings` | the table of mappings: list, collect |
 //! | `log` | log lines of the programs |
 //! | [`probe`] | what the kernel can, by trying |
@@ -37,6 +38,7 @@ mod log;
 mod mappings;
 pub mod probe;
 mod rows;
+mod slate;
 mod stages;
 mod sys;
 mod table;
@@ -49,8 +51,8 @@ pub use cgroup::SOCKETS;
 pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
-pub use tables::{MapRows, Tables};
-pub use trace::{At, Copies, RawRows, Seen, Tracer};
+pub use tables::{MapRows, RawRows, Tables, Tracer};
+pub use trace::{At, Copies, Seen};
 pub use types::{AttachMode, Filter, FlowRecord, LearnedRecord, MappingRecord, Options, XdpMode};
 pub use watch::{Events, Load, Loaded};
 

@@ -10,7 +10,7 @@ use bytemuck::AnyBitPattern;
 use netd_common::addr::{Addr, V4, V6};
 use netd_common::maps::{
     DenyKey, FdbEntry, FdbKey, Float, Flow, FromKey, HostEntry, Learned, Mapping, Port, Publish,
-    PublishKey, SegmentKey, Target, name,
+    PublishKey, SegmentKey, SentKey, Target, name,
 };
 use netd_common::tuple::Tuple;
 
@@ -175,6 +175,7 @@ impl About<'_> {
             name::MAP6 => self.mapping::<V6>(key, value),
             name::PUBLISH => self.publish(key, value),
             name::FLOAT => self.floating(key, value),
+            name::SENT => read(key).map(|k: SentKey| self.has(&k.remote)),
             name::FROM => read(key).map(|k: FromKey| self.publishes.contains(&k.source.publish)),
             name::LOCAL => read(key).map(|address| self.has(&address)),
             name::DENY => self.denies(key),

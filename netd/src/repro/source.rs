@@ -7,7 +7,7 @@ use crate::trace::{End, summary};
 /// reader should know.
 pub fn source(case: &Case, words: &str, verdict: &str, remarks: &[String]) -> String {
     let mut head = vec![
-        format!("{words}: {verdict}."),
+        format!("`{words}: {verdict}`."),
         String::new(),
         "Made by `netd repro`. Addresses and MACs are those of the node it was made on, and so are the rows:"
             .into(),
@@ -57,6 +57,22 @@ mod tests {
 
     use super::*;
     use crate::repro::Run;
+
+    /// What `netd repro` wrote once, which is compiled and run by the packet suite.
+    const WRITTEN: &str = include_str!("../../../tests/suites/packet/reproduced.rs");
+
+    #[test]
+    fn what_is_compiled_and_run_by_the_suite_is_what_is_written() {
+        let text = WRITTEN
+            .split_once("const CASE: &str = \"\\\n")
+            .and_then(|(_, rest)| rest.split_once("\";\n"));
+        let case: Case = text.expect("the text").0.parse().expect("a case");
+        let head = WRITTEN.lines().next().and_then(|l| l.strip_prefix("//! `"));
+        let head = head.and_then(|l| l.strip_suffix("`.")).expect("a head");
+        let (words, verdict) = head.rsplit_once(": dropped").expect("packet and verdict");
+        let again = source(&case, words, &format!("dropped{verdict}"), &[]);
+        assert_eq!(again, WRITTEN, "make it anew: docs/testing.md");
+    }
 
     #[test]
     fn the_source_holds_the_case_and_says_that_it_tells_addresses() {

@@ -1,5 +1,6 @@
 //! The text form of a case: one thing on each line, words between spaces, bytes in hexadecimal digits
-//! (`-`: none of them). Lines that begin with `#` and empty ones are for readers.
+//! (`-`: none of them). Lines that begin with `#` and empty ones are for readers; what stands before a route or
+//! rule is kept as its words.
 
 use std::fmt::{self, Write as _};
 use std::str::{FromStr, SplitWhitespace};
@@ -106,14 +107,17 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         let mut case = Self::default();
-        let mut headed = false;
+        let (mut headed, mut remark) = (false, "");
         for (n, line) in text.lines().enumerate() {
             let line = line.trim();
+            if let Some(words) = line.strip_prefix('#') {
+                remark = words.trim();
+            }
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let done = if headed {
-                case.line(line)
+                case.line(line, std::mem::take(&mut remark))
             } else if line == HEAD {
                 headed = true;
                 Ok(())
@@ -183,7 +187,8 @@ fn end(words: &mut SplitWhitespace<'_>) -> Result<End, String> {
 }
 
 impl Case {
-    fn line(&mut self, line: &str) -> Result<(), String> {
+    /// `remark`: what stands before the line.
+    fn line(&mut self, line: &str, remark: &str) -> Result<(), String> {
         let mut words = line.split_whitespace();
         let kind = word(&mut words, "the kind")?;
         match kind {
@@ -191,7 +196,7 @@ impl Case {
             "device" => self.devices.push(device(&mut words)?),
             "route" | "rule" => self.messages.push(Message {
                 is_rule: kind == "rule",
-                words: String::new(),
+                words: remark.into(),
                 bytes: bytes(&mut words, "the message")?,
             }),
             "map" => {

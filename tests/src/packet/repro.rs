@@ -2,6 +2,7 @@
 //! and routes like its own.
 
 use std::fmt::Write as _;
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 use netd::datapath::{At, Copies};
@@ -15,6 +16,8 @@ use super::world::{apart, ip, silent, sysctl};
 
 /// The loopback device, which each namespace has.
 const LOOPBACK: u32 = 1;
+/// Loaded programs, which the next case is run by with rows of its own.
+static IDLE: Mutex<Vec<Copies>> = Mutex::new(Vec::new());
 /// The other ends of the devices have these ifindexes, out of the way of those of any node.
 const PEERS: u32 = 1 << 30;
 
@@ -43,7 +46,18 @@ fn again(case: &mut Case) -> Result<()> {
         to: uptime(),
     };
     clock.shift(&mut case.tables)?;
-    let mut copies = Copies::of(&case.tables, Timeouts::DEFAULT)?;
+    let idle = IDLE.lock().expect("nobody panics who takes one").pop();
+    let mut copies = match idle {
+        Some(idle) => idle.again(&case.tables)?,
+        None => Copies::of(&case.tables, Timeouts::DEFAULT)?,
+    };
+    let done = compare(case, &mut copies);
+    IDLE.lock().expect("nor who gives one").push(copies);
+    done
+}
+
+/// Runs the programs, and says where it ends in another way.
+fn compare(case: &Case, copies: &mut Copies) -> Result<()> {
     for run in &case.runs {
         let at = At {
             hook: run.hook,

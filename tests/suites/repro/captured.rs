@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
@@ -46,15 +46,6 @@ fn refused(lab: &Lab, args: &[&str], status: i32, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// The text that the one `const` of a source file holds.
-fn case_of(file: &Path) -> Result<String> {
-    let source = std::fs::read_to_string(file)?;
-    let text = source
-        .split_once("const CASE: &str = \"\\\n")
-        .and_then(|(_, rest)| rest.split_once("\";\n"));
-    Ok(text.context("no const")?.0.to_owned())
-}
-
 #[test]
 fn a_captured_drop_becomes_a_test_that_runs_elsewhere() -> Result<()> {
     let lab = Lab::new("repro-captured")?;
@@ -69,8 +60,14 @@ fn a_captured_drop_becomes_a_test_that_runs_elsewhere() -> Result<()> {
         );
         let test = test.to_str().context("a path")?;
         let said = lab.node.netd_ok(&["repro", "--pcap", pcap, "-w", test])?;
+        // The one that the packet suite has: see docs/testing.md.
+        if to.is_ipv4()
+            && let Some(kept) = std::env::var_os("NETD_KEEP_REPRO")
+        {
+            std::fs::copy(test, kept)?;
+        }
         ensure!(said.contains("isolated") && said.contains(test), "{said}");
-        let case = case_of(Path::new(test))?;
+        let case = super::const_of(&std::fs::read_to_string(test)?)?;
         ensure!(
             case.contains("\nrun ep_out ") && case.contains("\nends dropped isolated\n"),
             "{case}"

@@ -192,3 +192,22 @@ fn floating_addresses_of_both_ends_are_taken() {
     let picked = pick(&all, &runs(End::Next));
     assert_eq!(picked[name::FLOAT].rows, all[name::FLOAT].rows[..2]);
 }
+
+#[test]
+fn of_whom_sockets_have_sent_to_the_addresses_of_the_packet_are_taken() {
+    let sent = |remote: V4| {
+        let key = SentKey {
+            life: 7,
+            remote: remote.to_16(),
+            port: Be16::new(0),
+            pad: [0; 6],
+        };
+        (bytes(&key), vec![0; 4])
+    };
+    let all = Tables::from([(
+        name::SENT.into(),
+        table([sent([10, 1, 0, 3]), sent([9, 9, 9, 9])]),
+    )]);
+    let picked = pick(&all, &runs(End::Next));
+    assert_eq!(picked[name::SENT].rows, all[name::SENT].rows[..1]);
+}

@@ -39,7 +39,7 @@ fn case() -> Case {
         messages: vec![
             Message {
                 is_rule: true,
-                words: String::new(),
+                words: "Inet: ToTable, table 254".into(),
                 bytes: vec![1, 2, 3],
             },
             Message {
