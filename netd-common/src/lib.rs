@@ -21,6 +21,7 @@
 //! | [`planted`] | mistakes that the fuzzer must find |
 //! | [`publish`] | which packets may be for a published port |
 //! | [`learn`] | MACs beyond its own behind a switch port |
+//! | [`split`] | cutting IPv4 packets to fragments |
 //! | [`stage`] | programs in which others go on |
 //! | [`storm`] | how much a switch port may have flooded |
 //! | [`trace`] | what the programs note while a packet is traced |
@@ -53,6 +54,7 @@ pub mod planted;
 pub mod publish;
 pub mod reason;
 pub mod sock;
+pub mod split;
 pub mod stage;
 pub mod storm;
 pub mod tcp;

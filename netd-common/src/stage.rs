@@ -54,6 +54,8 @@ stages! {
     UpFloat = 10, "netd_up_float";
     /// From [`crate::reason::Hook::UpOut`]: the same.
     OwnFloat = 11, "netd_own_float";
+    /// From [`crate::reason::Hook::EpOut`]: an IPv4 packet that is too big for its exit and may be cut.
+    Split = 12, "netd_split";
 }
 
 /// Where a packet goes on that is of no flow: `stage`, unless it is an ICMP error, which may be about one.

@@ -92,6 +92,8 @@ points! {
     Told = 26, "told";
     /// `FLOAT` has the destination. `a`: number of the endpoint, `b`: of the network.
     Float = 27, "float";
+    /// It is cut to fragments, each of which goes on by itself. `a`: bytes of payload of each.
+    Cut = 28, "cut";
 }
 
 /// How a source MAC that is not the endpoint's own was taken.

@@ -107,7 +107,7 @@ fn judge<A: Net>(skb: Skb, hook: Hook, reason: u8) -> bool {
 }
 
 /// Whether an IPv4 packet may be cut to pieces: then its sender does not want to be told that it is too big
-/// (RFC 1191 section 3). netd does not cut it.
+/// (RFC 1191 section 3), and [`crate::split`] cuts it.
 #[inline(always)]
 pub fn fragmentable(skb: Skb) -> bool {
     const DONT_FRAGMENT: u8 = 0x40;

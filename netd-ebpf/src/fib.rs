@@ -125,7 +125,7 @@ pub fn send<A: Net>(skb: Skb, device: u32) -> Result<i32, DropReason> {
 
 /// Bytes from the IP header to the payload of TCP or UDP, of a packet of many segments.
 #[inline(always)]
-fn headers<A: Net>(skb: Skb, ip: &Ip<A>) -> u32 {
+pub fn headers<A: Net>(skb: Skb, ip: &Ip<A>) -> u32 {
     let tcp = if ip.proto == proto::TCP && skb.gso_size() != 0 {
         skb.load::<2>(usize::from(ip.l4) + 12)
     } else {

@@ -8,7 +8,7 @@
 use netd_common::addr::{V4, V6};
 use netd_common::maps::fragment::{of_endpoint, of_source};
 use netd_common::maps::{HostKind, Port, port_flags};
-use netd_common::reason::DropReason;
+use netd_common::reason::{DropReason, Hook};
 use netd_common::stage::Stage;
 use netd_common::wire::{Eth, L4, ethertype};
 
@@ -263,8 +263,22 @@ fn ports_inner<A: Net>(skb: Skb, owner: u32) -> Result<Verdict, DropReason> {
     if known.id != fragment.id {
         datagram::rename::<A>(skb, fragment, known.id)?;
     }
-    datagram::gone::<A>(key, fragment);
+    if A::IS_V4 && skb.hook() == Hook::EpOut as u32 {
+        // It may have to be cut, and comes in again in pieces: noted once it goes, by `passed`.
+        skb.set_later();
+    } else {
+        datagram::gone::<A>(key, fragment);
+    }
     Ok(Verdict::OPEN)
+}
+
+/// A later fragment of IPv4 from an endpoint is on the point of leaving.
+#[inline(never)]
+pub fn passed() -> u32 {
+    if let Ok(work) = work::get::<V4>() {
+        datagram::gone::<V4>(&work.datagram, &work.fragment);
+    }
+    0
 }
 
 /// [`Stage::First`]: a first fragment, rewritten, on the point of leaving. What it told is kept, and those

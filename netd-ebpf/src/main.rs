@@ -35,6 +35,7 @@ mod mapping;
 mod maps;
 mod meter;
 mod neighbour;
+mod options;
 mod planted;
 mod publish;
 mod reserve;
@@ -43,6 +44,7 @@ mod route;
 mod skb;
 mod sock;
 mod sockets;
+mod split;
 mod sum;
 mod switch;
 mod trace;
@@ -196,6 +198,18 @@ fn follow(ctx: &TcContext, hook: Hook, verdict: Verdict) -> i32 {
             // SAFETY: as in `end`.
             unsafe { STAGES.tail_call(ctx, slot) };
         }
+    } else if hook == Hook::EpOut && skb.is_later() {
+        match verdict.slot() {
+            Some(slot) => {
+                trace(Point::Stage, slot, 0);
+                // SAFETY: as in `end`.
+                unsafe { STAGES.tail_call(ctx, slot) };
+            }
+            None if verdict.dropped().is_none() => {
+                fragment::passed();
+            }
+            None => {}
+        }
     }
     end(ctx, hook, verdict)
 }
@@ -269,6 +283,11 @@ pub fn netd_answer(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     let reason = skb.reason();
     let hook = Hook::from_code(skb.hook() as u8).unwrap_or(Hook::EpOut);
+    if split::is_wanted(skb, hook, reason) {
+        trace(Point::Stage, Stage::Split as u32, 0);
+        // SAFETY: as in `end`.
+        unsafe { STAGES.tail_call(&ctx, Stage::Split as u32) };
+    }
     let bytes = skb.len();
     let told = answer::tell(skb, hook, reason);
     let verdict = Verdict::drop_by(reason);
@@ -276,6 +295,17 @@ pub fn netd_answer(ctx: TcContext) -> i32 {
     say(&ctx, hook, Some(reason));
     let dropped = finish(hook, bytes, verdict);
     told.sent().unwrap_or(dropped)
+}
+
+/// Goes on from where an IPv4 packet was too big for its exit, and may be cut.
+#[classifier]
+pub fn netd_split(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    let bytes = skb.len();
+    let verdict = split::cut(skb);
+    watch::ends(skb, Hook::EpOut, verdict);
+    say(&ctx, Hook::EpOut, verdict.dropped());
+    finish(Hook::EpOut, bytes, verdict)
 }
 
 /// Hooked nowhere: the daemon runs it on a list of flows that are to end. Answers how many ended.

@@ -16,6 +16,7 @@ use netd_common::stage::SLOTS;
 use netd_common::trace::Trace;
 use netd_common::tuple::Tuple;
 
+use crate::split::Saved;
 use crate::sum::CHUNK_LEN;
 use crate::watch::Seen;
 use crate::work::Work;
@@ -106,6 +107,10 @@ pub static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 /// By ifindex: when a device may answer at full rate again, [`netd_common::storm::take`].
 #[map]
 pub static ANSWERED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(size::PORT, 0);
+
+/// The payload and the options of a packet that is being cut: [`crate::split`].
+#[map]
+pub static SPLIT: PerCpuArray<Saved> = PerCpuArray::with_max_entries(1, 0);
 
 /// Bytes of a packet that are being summed: [`crate::sum`].
 #[map]

@@ -1,8 +1,8 @@
 //! The one place that touches an skb: reading, writing and the helpers that take one.
 
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_INGRESS, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
-    bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
+    __sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_INGRESS, BPF_F_RECOMPUTE_CSUM,
+    bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
 };
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
@@ -140,7 +140,21 @@ impl Skb {
     #[inline(always)]
     pub fn is_first(self) -> bool {
         // SAFETY: as in `field!`.
-        unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[2]) != 0 }
+        unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[2]) == 1 }
+    }
+
+    /// Notes that the packet is a fragment that has followed its first one, and is not noted there yet.
+    #[inline(always)]
+    pub fn set_later(self) {
+        // SAFETY: as in `set_hook`.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw).cb[2], 2) }
+    }
+
+    /// Whether it is, in a program that goes on with it.
+    #[inline(always)]
+    pub fn is_later(self) -> bool {
+        // SAFETY: as in `field!`.
+        unsafe { core::ptr::read_volatile(&raw const (*self.raw).cb[2]) == 2 }
     }
 
     /// Notes the TC action that has been decided.
@@ -291,6 +305,18 @@ impl Skb {
         unsafe { bpf_skb_adjust_room(self.raw, by, BPF_ADJ_ROOM_MAC, 0) == 0 }
     }
 
+    /// Makes each of many segments of TCP `by` bytes smaller, at most [`Self::STEP`]; nothing else changes. The kernel
+    /// takes room that is made from the segments, and does not give it back if it is told not to.
+    #[inline(always)]
+    pub fn less(self, by: i32) -> bool {
+        let keep = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
+        // SAFETY: `raw` is the context.
+        self.shift(by) && unsafe { bpf_skb_adjust_room(self.raw, -by, BPF_ADJ_ROOM_MAC, keep) == 0 }
+    }
+
+    /// Bytes by which the kernel moves at most.
+    pub const STEP: u32 = 0xfff;
+
     /// The MTU of a device if that is too small for the packet, or for its segments; 0: it is large enough.
     #[inline(always)]
     pub fn too_big_for(self, device: u32) -> u32 {
@@ -305,15 +331,13 @@ impl Skb {
         if rc > 0 { mtu } else { 0 }
     }
 
-    /// Makes the packet `len` bytes long.
+    /// The same, if it is not that long.
     #[inline(always)]
     pub fn resize(self, len: usize) -> Result<(), DropReason> {
         if self.len() == len {
             return Ok(());
         }
-        // SAFETY: `raw` is the context.
-        let rc = unsafe { bpf_skb_change_tail(self.raw, len as u32, 0) };
-        if rc == 0 {
+        if self.reduce(len) {
             Ok(())
         } else {
             Err(DropReason::Helper)

@@ -46,6 +46,8 @@ mod repro;
 mod reproduced;
 #[path = "packet/route.rs"]
 mod route;
+#[path = "packet/split.rs"]
+mod split;
 #[path = "packet/stack.rs"]
 mod stack;
 #[path = "packet/state.rs"]

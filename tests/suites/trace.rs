@@ -248,6 +248,37 @@ fn frames_come_from_digits_and_from_capture_files() -> Result<()> {
 }
 
 #[test]
+fn a_packet_that_has_to_be_cut_is_followed() -> Result<()> {
+    let lab = Lab::new("trace-cut")?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    lab.node.ok("ip", &["link", "set", "up0", "mtu", "1300"])?;
+    let to = SocketAddr::new(lab.outside.v4(), 53);
+    let (said, _) = trace(&lab, &[&a.info.name, &format!("udp {to} len 1400")])?;
+    assert_eq!(said.reason.as_deref(), Some("too_big"), "{said:#?}");
+    // The same without "don't fragment", which the header's checksum counts as 0x4000.
+    let digits = |at| u8::from_str_radix(&said.frame[at..at + 2], 16);
+    let bytes = (0..said.frame.len()).step_by(2).map(digits);
+    let mut frame = bytes.collect::<Result<Vec<u8>, _>>()?;
+    frame[20] &= !0x40;
+    let sum = u32::from(u16::from_be_bytes([frame[24], frame[25]])) + 0x4000;
+    let sum = ((sum & 0xffff) + (sum >> 16)) as u16;
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    let hex = netd_api::hex(&frame);
+    let (said, status) = trace(&lab, &[&a.info.name, "--hex", &hex])?;
+    ensure!(
+        said.passes
+            && status == 0
+            && told(&said, "cut to fragments of 1280 bytes")
+            && said.verdict.contains("is cut to fragments"),
+        "{said:#?}"
+    );
+    // The lab looks whether netd has changed anything; this was the test.
+    lab.node.ok("ip", &["link", "set", "up0", "mtu", "1500"])?;
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_traced_is_refused_in_one_line() -> Result<()> {
     let lab = Lab::new("trace-refused")?;
     let web = lab.network("web")?;

@@ -90,6 +90,7 @@ fn words(end: &End) -> String {
         End::Received(d) => format!("received {d}"),
         End::Sent(d) => format!("sent {d}"),
         End::Waits => "waits".into(),
+        End::Cut => "cut".into(),
         End::Next => "next".into(),
     }
 }
@@ -181,6 +182,7 @@ fn end(words: &mut SplitWhitespace<'_>) -> Result<End, String> {
         "received" => End::Received(number(words, "the ifindex")?),
         "sent" => End::Sent(number(words, "the ifindex")?),
         "waits" => End::Waits,
+        "cut" => End::Cut,
         "next" => End::Next,
         other => return Err(format!("{other:?} is no end")),
     })

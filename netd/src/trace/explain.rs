@@ -27,6 +27,8 @@ pub enum End {
     Sent(u32),
     /// A fragment that waits for the first one of its datagram, which says where it goes.
     Waits,
+    /// Cut to fragments, each of which goes on by itself.
+    Cut,
     /// On to the next program on the hook, and the stack.
     Next,
 }
@@ -46,6 +48,7 @@ pub fn end(seen: &Seen) -> End {
     for (point, note) in noted(seen).rev() {
         match point {
             Point::Waits => return End::Waits,
+            Point::Cut => return End::Cut,
             Point::Peer => return End::Peer(note.a),
             Point::Receive => return End::Received(note.a),
             Point::Send | Point::Neigh => return End::Sent(note.a),
@@ -197,7 +200,6 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
         }
         Point::Copy => format!("a copy to {}", names.behind(note.a)),
         Point::Answer => format!("netd answers itself: {}", summary(&seen.frame).text),
-        Point::Told => format!("its sender is told: {}", summary(&seen.frame).text),
         Point::NoFlow => format!("no flow is known for {}", before.ends),
         Point::Host => host(names, note, &dst),
         Point::Fib => fib(names, note, &dst),
@@ -235,8 +237,20 @@ fn words(names: &Names, point: Point, note: Note, frame: &[u8], seen: &Seen) -> 
             )
         }
         Point::Node => format!("{dst} is an address of the node, and the port is not published"),
-        Point::Waits => "the first fragment of its datagram has not come yet: it waits".into(),
+        Point::Told | Point::Cut | Point::Waits => instead(point, note, seen),
         Point::Flow | Point::Begun | Point::Rewrite => String::new(),
+    }
+}
+
+/// What became of a packet that does not go on as it is.
+fn instead(point: Point, note: Note, seen: &Seen) -> String {
+    match point {
+        Point::Told => format!("its sender is told: {}", summary(&seen.frame).text),
+        Point::Cut => format!(
+            "larger than its exit takes: cut to fragments of {} bytes",
+            note.a
+        ),
+        _ => "the first fragment of its datagram has not come yet: it waits for that".into(),
     }
 }
 
@@ -369,6 +383,10 @@ mod tests {
                 End::Copied(vec![3, 9]),
             ),
             (&[(Point::Waits, 0, 0), pass], End::Waits),
+            (
+                &[(Point::Cut, 1_376, 0), (Point::Copy, 3, 1), pass],
+                End::Cut,
+            ),
             (&[pass], End::Next),
             (
                 &[(Point::Host, 7, 1), (Point::Verdict, up, 14)],

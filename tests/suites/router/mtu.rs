@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use anyhow::{Context as _, Result, ensure};
+use netd_common::split::LARGEST;
 use netd_tests::both_modes;
 use netd_tests::lab::{AttachMode, Endpoint, Host, Lab, wait};
 
-use crate::{FAMILIES, any, beyond};
+use crate::{FAMILIES, any, beyond, set};
 
 /// What the small link of a way carries.
 const SMALL: u32 = 1300;
@@ -29,7 +30,7 @@ fn unfragmented(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
             libc::IPV6_PMTUDISC_DO,
         )
     };
-    set_option(&socket, level, name, value)?;
+    set_option(&socket, level, name, &value)?;
     socket.connect(to)?;
     Ok(socket)
 }
@@ -124,6 +125,79 @@ fn a_small_network_is_found_from_outside(mode: AttachMode) -> Result<()> {
     Ok(())
 }
 
+/// Packets of IPv4 that their senders allow to be cut, as all do that do not look for the MTU of their way: larger than
+/// the uplink, to it and from it, whether or not the kernel leaves checksums and segments to devices.
+fn what_may_be_cut_is_cut_for_a_small_uplink(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("cut", mode)?;
+    let web = lab.network_with("web", &["--mtu", "20000"])?;
+    let a = lab.endpoint("a", &web)?;
+    let b = beyond(&lab)?;
+    let small = SMALL.to_string();
+    for (host, device, mtu) in [
+        (&*lab.node, "up0", &*small),
+        (&lab.outside, "eth0", &small),
+        (&lab.outside, "mid0", "9000"),
+        (&b.middle, "out0", "9000"),
+        (&b.middle, "far0", "9000"),
+        (&b.far, "eth0", "9000"),
+    ] {
+        host.ok("ip", &["link", "set", device, "mtu", mtu])?;
+    }
+    for host in [&*a, &b.far] {
+        set(host, &[("ipv4/ip_no_pmtu_disc", "1")])?;
+    }
+    lab.publish("a", "8080:80/udp")?;
+    let to = SocketAddr::new(b.far.v4(), 9000);
+    let inside = SocketAddr::new(a.v4(), 80);
+    let published = SocketAddr::new(lab.node.v4(), 8080);
+    for tx in ["on", "off"] {
+        a.ok("ethtool", &["-K", &a.device, "tx", tx])?;
+        for len in [1_273, 1_400, 2_600, 5_000, LARGEST as usize - 8] {
+            let what = || format!("{len} bytes, tx {tx}");
+            let from = a.udp_echo(&b.far, to, to, len).with_context(what)?;
+            ensure!(from.ip() == lab.node.v4(), "seen as {from}");
+            let from = b.far.udp_echo(&a, inside, published, len);
+            assert_eq!(from.with_context(what)?.ip(), b.far.v4());
+            let len = len.to_string();
+            a.ping_with(
+                b.far.v4(),
+                &["-c", "1", "-W", "5", "-M", "dont", "-s", &len],
+            )?;
+        }
+        with_options(&a, &b.far).with_context(|| format!("options, tx {tx}"))?;
+        // In many segments, or each by itself.
+        a.bulk_tcp(&b.far, to, to, 2)
+            .with_context(|| format!("TCP, tx {tx}"))?;
+    }
+    let dropped = || lab.node.stat("ep_out", Some("too_big"));
+    ensure!(dropped()? == 0);
+    a.udp_bind(any(to.ip()), 0)?
+        .send_to(&[7; LARGEST as usize - 7], to)?;
+    wait::until("one that is too big to be cut", || {
+        Ok((dropped()? == 1).then_some(()))
+    })?;
+    // The lab looks whether netd has changed anything; this was the test.
+    lab.node.ok("ip", &["link", "set", "up0", "mtu", "1500"])?;
+    Ok(())
+}
+
+/// Datagrams with a record of their route, for the first fragment alone, and a router alert, for all of them.
+fn with_options(from: &Host, far: &Host) -> Result<()> {
+    const OPTIONS: [u8; 12] = [7, 7, 4, 0, 0, 0, 0, 148, 4, 0, 0, 0];
+    let to = SocketAddr::new(far.v4(), 9001);
+    let server = far.udp_bind(to.ip(), to.port())?;
+    let client = from.udp_bind(any(to.ip()), 0)?;
+    set_option(&client, libc::IPPROTO_IP, libc::IP_OPTIONS, &OPTIONS)?;
+    for len in [1_273, 1_400, 5_000] {
+        let sent: Vec<u8> = (0..len).map(|n: u32| (n * 7 + n / 100) as u8).collect();
+        let mut buffer = [0; 9_000];
+        client.send_to(&sent, to)?;
+        let (n, _) = server.recv_from(&mut buffer)?;
+        ensure!(buffer.get(..n) == Some(&sent[..]), "{len} bytes");
+    }
+    Ok(())
+}
+
 /// The kernel may still owe the checksum of the packet that is quoted. A device that must make it, as one
 /// without checksum offload, must not write it into the error.
 fn quotes_of_unfinished_packets_arrive(mode: AttachMode) -> Result<()> {
@@ -166,20 +240,20 @@ fn hop_limit(socket: &UdpSocket, v6: bool) -> Result<()> {
         ]
     };
     for (level, name) in options {
-        set_option(socket, level, name, 1)?;
+        set_option(socket, level, name, &1)?;
     }
     Ok(())
 }
 
-fn set_option(socket: &UdpSocket, level: i32, name: i32, value: i32) -> Result<()> {
-    // SAFETY: the descriptor is open, the value an integer of the size given.
+fn set_option<T>(socket: &UdpSocket, level: i32, name: i32, value: &T) -> Result<()> {
+    // SAFETY: the descriptor is open, the value of the size given.
     let rc = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             name,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
+            core::ptr::from_ref(value).cast(),
+            size_of_val(value) as libc::socklen_t,
         )
     };
     ensure!(rc == 0, "setsockopt: {}", std::io::Error::last_os_error());
@@ -190,5 +264,6 @@ both_modes! {
     a_small_link_behind_the_uplink_is_found;
     a_small_uplink_is_found;
     a_small_network_is_found_from_outside;
+    what_may_be_cut_is_cut_for_a_small_uplink;
     quotes_of_unfinished_packets_arrive;
 }

@@ -72,6 +72,7 @@ impl Prepared {
                 )
             }
             End::Sent(out) => format!("leaves by {} as {text}", names.device(out)),
+            End::Cut => "is cut to fragments, each of which goes on by itself".into(),
             End::Waits => {
                 "waits for the first fragment of its datagram, and goes where that goes".into()
             }

@@ -56,6 +56,7 @@ fn case() -> Case {
             run_of(End::Copied(vec![]), Some(vec![2])),
             run_of(End::Copied(vec![3, 4]), Some(vec![2])),
             run_of(End::Waits, Some(vec![2])),
+            run_of(End::Cut, Some(vec![2])),
             run_of(End::Next, Some(vec![2])),
             run_of(End::Dropped(DropReason::Isolated), Some(vec![2])),
         ],
@@ -94,7 +95,7 @@ fn what_is_no_case_is_refused_with_its_line() {
         ("rule 010203", "rule 0102zz", 5, "hexadecimal"),
         ("rule 010203", "rules 01", 5, "\"rules\""),
         ("run ep_out 7", "run nowhere 7", 12, "no hook"),
-        ("dropped isolated", "dropped sadly", 34, "no drop reason"),
+        ("dropped isolated", "dropped sadly", 37, "no drop reason"),
     ] {
         let text = good.replacen(from, to, 1);
         assert_ne!(text, good, "{from} is in the text");
