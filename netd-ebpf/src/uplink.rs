@@ -337,7 +337,8 @@ fn new_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
 
 /// A new conversation of the node. If a flow of an endpoint has its port towards the same remote socket, or
 /// the port is a published one, the replies would go to an endpoint, so it leaves by another port. So it does
-/// where an endpoint's mapping holds the port, unless the answers will be known by a connected socket.
+/// where an endpoint's mapping holds the port, unless a socket of the node waits for the replies: to such a one
+/// they go before the mapping is asked, and a service has to answer from the port that was asked.
 #[inline(always)]
 fn of_itself<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, DropReason> {
     let reply: Tuple<A> = p.tuple.reverse();
@@ -348,7 +349,7 @@ fn of_itself<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict
     let clashes = flows::entry(&reply).is_some()
         || sockets::looks_published(p.l4, &reply)
         || (mapping::is_of_endpoint(p.tuple.src, p.tuple.sport, p.tuple.proto)
-            && sockets::owner_of(skb, p.l4, &reply) != Owner::Connected);
+            && sockets::owner_of(skb, p.l4, &reply) == Owner::Nobody);
     if !clashes {
         return Ok(Verdict::NEXT);
     }

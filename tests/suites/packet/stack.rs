@@ -208,6 +208,24 @@ fn the_nodes_connected_sockets_keep_a_port_that_a_mapping_holds() {
 }
 
 #[test]
+fn a_service_of_the_node_answers_from_a_port_that_a_mapping_holds() {
+    World::both(|w, family| {
+        let endpoints = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
+        w.ep_out(&A, &endpoints).redirected();
+        let _service = UdpSocket::bind((NODE.ip(family), 20_100)).unwrap();
+        let request = Packet::udp(&OUTSIDE_TWO, 9, &NODE, 20_100, family);
+        w.up_in(&request).passed().unchanged();
+        w.up_out(&request.answer()).passed().unchanged();
+        // What the mapping is for stays the endpoint's.
+        let answer = endpoints.from_uplink(20_100).answer();
+        w.up_in(&answer).redirected();
+        // Towards the remote socket that the endpoint talks to the service has to give way.
+        let own = Packet::udp(&NODE, 20_100, &OUTSIDE, 80, family);
+        assert_ne!(w.up_out(&own).sport(), 20_100);
+    });
+}
+
+#[test]
 fn datagrams_of_the_node_from_a_published_port_get_their_answers() {
     World::both(|w, family| {
         w.publish(None, family, 17, 20_100, &A, 80);
