@@ -5,7 +5,7 @@ use netd_common::addr::{V4, V6, is_link_local};
 use netd_common::guard::Guarded;
 use netd_common::learn::OnLink;
 use netd_common::maps::fragment::{Frag, FragKey, Ring};
-use netd_common::maps::{Flow, HostEntry, Mapping, Node, Port, Uplink};
+use netd_common::maps::{Flow, HostEntry, HostKind, Mapping, Node, Port, Uplink};
 use netd_common::tuple::Tuple;
 
 use crate::maps::{
@@ -56,6 +56,16 @@ pub trait Net: Guarded + OnLink {
     fn host(self) -> Option<&'static HostEntry> {
         // SAFETY: a map value stays readable for the run of the program.
         unsafe { Self::hosts().get(&self) }
+    }
+
+    /// The endpoint that has an address, as the uplink's side sees it: should the node have got the same address,
+    /// it is the node's there.
+    #[inline(always)]
+    fn endpoint(self) -> Option<&'static HostEntry> {
+        match self.host() {
+            Some(host) if host.kind == HostKind::Endpoint.code() && !self.is_local() => Some(host),
+            Some(_) | None => None,
+        }
     }
 }
 

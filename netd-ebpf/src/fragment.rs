@@ -142,15 +142,12 @@ fn destination<A: Net>(skb: Skb) -> Result<To, DropReason> {
     if floating::has(dst) {
         return Ok(To::Endpoint);
     }
-    match dst.host() {
-        Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
-            return Ok(if host.flags & port_flags::MASQUERADE == 0 {
-                To::Endpoint
-            } else {
-                To::Hidden
-            });
-        }
-        Some(_) | None => {}
+    if let Some(host) = dst.endpoint() {
+        return Ok(if host.flags & port_flags::MASQUERADE == 0 {
+            To::Endpoint
+        } else {
+            To::Hidden
+        });
     }
     // SAFETY: a map value stays readable for the run of the program.
     let outside = match unsafe { UPLINK.get(&skb.ifindex()) } {
@@ -200,10 +197,12 @@ fn from_node<A: Net>(skb: Skb) -> Verdict {
 /// Whether what the stack sends from this address is an endpoint's, or must not be seen outside.
 #[inline(always)]
 fn is_translated<A: Net>(src: A) -> bool {
+    if src.endpoint().is_some() {
+        return true;
+    }
     match src.host() {
         Some(host) => {
-            HostKind::from_code(host.kind) == HostKind::Endpoint
-                || host.flags & port_flags::MASQUERADE != 0
+            host.kind == HostKind::Gateway.code() && host.flags & port_flags::MASQUERADE != 0
         }
         None => false,
     }

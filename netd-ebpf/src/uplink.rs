@@ -95,11 +95,8 @@ fn unread<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     if planted::is(UNREAD) {
         return Ok(Verdict::NEXT);
     }
-    let dst = A::destination(&skb, L3);
-    match dst.and_then(Net::host) {
-        Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
-            Err(DropReason::Unpublished)
-        }
+    match A::destination(&skb, L3) {
+        Some(dst) if dst.endpoint().is_some() => Err(DropReason::Unpublished),
         Some(_) | None => Ok(Verdict::NEXT),
     }
 }
@@ -190,11 +187,8 @@ fn mapped_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
 #[inline(always)]
 fn for_nobody<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let p = &work::get::<A>()?.packet;
-    match p.ip.dst.host() {
-        Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
-            return Err(DropReason::Unpublished);
-        }
-        Some(_) | None => {}
+    if p.ip.dst.endpoint().is_some() {
+        return Err(DropReason::Unpublished);
     }
     if let L4::Tcp(flags) = p.l4 {
         let silent = NODE.get(0).is_some_and(|n| n.silent(p.tuple.dport.get()));
@@ -318,12 +312,15 @@ fn new_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     if p.ip.src == A::outside(uplink) {
         return of_itself(skb, p, uplink);
     }
+    if let Some(host) = p.ip.src.endpoint() {
+        return through_stack(skb, p, host.device);
+    }
     match p.ip.src.host() {
-        Some(host) if HostKind::from_code(host.kind) == HostKind::Endpoint => {
-            through_stack(skb, p, host.device)
-        }
         // The node speaks with the address of a gateway, which the outside cannot answer.
-        Some(host) if host.flags & port_flags::MASQUERADE != 0 => {
+        Some(host)
+            if host.kind == HostKind::Gateway.code()
+                && host.flags & port_flags::MASQUERADE != 0 =>
+        {
             route::begins(p, true)?;
             let outside = A::outside(uplink);
             if outside.is_unspecified() {

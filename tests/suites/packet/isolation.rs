@@ -3,7 +3,7 @@
 
 use netd_common::reason::DropReason;
 use netd_tests::packet::{
-    A, B, C, Family, Flags, GATEWAY, GATEWAY2, Host, L4, NODE, OUTSIDE, Packet, World,
+    A, B, C, Family, Flags, GATEWAY, GATEWAY2, Host, L4, NODE, NODE_TWO, OUTSIDE, Packet, World,
 };
 
 /// One packet of every kind from one host to another, to be routed by the sender's gateway.
@@ -63,6 +63,24 @@ fn an_endpoint_is_not_reached_from_outside_by_any_kind_of_packet() {
         for packet in every_kind(&OUTSIDE, &A, family) {
             println!("{:?}", packet.l4);
             w.up_in(&packet).dropped(DropReason::Unpublished);
+        }
+        assert!(w.datapath().flows().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_address_that_node_and_endpoint_have_is_the_nodes_outside() {
+    World::both(|w, family| {
+        for own in [NODE, NODE_TWO] {
+            w.second_address(&A, own.ip(family));
+            for packet in every_kind(&OUTSIDE, &own, family) {
+                println!("{:?}", packet.l4);
+                w.up_in(&packet).passed().unchanged();
+            }
+            for packet in every_kind(&own, &OUTSIDE, family) {
+                println!("{:?}", packet.l4);
+                w.up_out(&packet).passed().unchanged();
+            }
         }
         assert!(w.datapath().flows().unwrap().is_empty());
     });
