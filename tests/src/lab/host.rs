@@ -3,18 +3,19 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd as _, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
-use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::netns::Ns;
 use super::process::{self, Output};
@@ -160,28 +161,46 @@ impl Host {
 
     /// The same from a source port of one's own choice.
     pub fn tcp_connect_from(&self, port: u16, to: SocketAddr) -> Result<TcpStream> {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        self.tcp_connect_at(SocketAddr::new(any, port), to)
+    }
+
+    /// The same from a source address and port of one's own choice.
+    pub fn tcp_connect_at(&self, from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
+        let stream = self.tcp_bound(from, SockFlag::empty())?;
+        // Bounds connect(2) as well.
+        stream.set_write_timeout(Some(PATIENCE))?;
+        connect(stream.as_raw_fd(), &SockaddrStorage::from(to))
+            .with_context(|| self.at("connect to", to))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// Begins to connect and does not wait for what comes of it: [`Calling::outcome`] does.
+    pub fn tcp_call(&self, from: SocketAddr, to: SocketAddr) -> Result<Calling> {
+        let stream = self.tcp_bound(from, SockFlag::SOCK_NONBLOCK)?;
+        match connect(stream.as_raw_fd(), &SockaddrStorage::from(to)) {
+            Ok(()) | Err(Errno::EINPROGRESS) => Ok(Calling(stream)),
+            Err(e) => Err(e).with_context(|| self.at("connect to", to)),
+        }
+    }
+
+    fn tcp_bound(&self, from: SocketAddr, flags: SockFlag) -> Result<TcpStream> {
         self.ns.enter(|| {
-            let (family, any): (_, IpAddr) = match to {
-                SocketAddr::V4(_) => (AddressFamily::Inet, Ipv4Addr::UNSPECIFIED.into()),
-                SocketAddr::V6(_) => (AddressFamily::Inet6, Ipv6Addr::UNSPECIFIED.into()),
+            let family = match from {
+                SocketAddr::V4(_) => AddressFamily::Inet,
+                SocketAddr::V6(_) => AddressFamily::Inet6,
             };
-            let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+            let flags = flags | SockFlag::SOCK_CLOEXEC;
+            let fd = socket(family, SockType::Stream, flags, None)?;
             setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-            let from = SocketAddr::new(any, port);
             bind(fd.as_raw_fd(), &SockaddrStorage::from(from))
                 .with_context(|| self.at("bind TCP", from))?;
-            // Bounds connect(2) as well.
-            setsockopt(
-                &fd,
-                sockopt::SendTimeout,
-                &TimeVal::seconds(PATIENCE.as_secs().cast_signed()),
-            )?;
-            connect(fd.as_raw_fd(), &SockaddrStorage::from(to))
-                .with_context(|| self.at("connect to", to))?;
-            let stream = TcpStream::from(fd);
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            Ok(stream)
+            Ok(TcpStream::from(fd))
         })
     }
 
@@ -205,6 +224,36 @@ impl Host {
 
     fn at(&self, what: &str, addr: SocketAddr) -> String {
         format!("{} cannot {what} {addr}", self.name)
+    }
+}
+
+/// A TCP connection that is being asked for.
+#[derive(Debug)]
+pub struct Calling(TcpStream);
+
+impl Calling {
+    /// Whether nobody has said anything yet, neither yes nor no.
+    pub fn waits(&self) -> Result<bool> {
+        self.told(PollTimeout::ZERO).map(|told| !told)
+    }
+
+    /// Waits until somebody has said yes or no.
+    pub fn outcome(self) -> Result<io::Result<TcpStream>> {
+        if !self.told(PollTimeout::try_from(PATIENCE)?)? {
+            bail!("nobody has answered {:?}", self.0);
+        }
+        if let Some(error) = self.0.take_error()? {
+            return Ok(Err(error));
+        }
+        self.0.set_nonblocking(false)?;
+        self.0.set_nodelay(true)?;
+        self.0.set_read_timeout(Some(PATIENCE))?;
+        Ok(Ok(self.0))
+    }
+
+    fn told(&self, patience: PollTimeout) -> Result<bool> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        Ok(poll(&mut fds, patience)? > 0)
     }
 }
 

@@ -30,7 +30,7 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
 pub use foreign::{Foreign, ForeignHook, Side};
-pub use host::Host;
+pub use host::{Calling, Host};
 pub use node::{AttachMode, DaemonOptions, Node};
 pub use traffic::Proto;
 
