@@ -12,6 +12,8 @@ mod hairpin;
 mod mapping;
 #[path = "nat/node.rs"]
 mod node;
+#[path = "nat/overlap.rs"]
+mod overlap;
 #[path = "nat/rest.rs"]
 mod rest;
 #[path = "nat/shadow.rs"]

@@ -36,6 +36,7 @@ mod local;
 pub mod lock;
 mod network;
 mod observe;
+mod overlap;
 mod publish;
 mod reach;
 pub mod repro;

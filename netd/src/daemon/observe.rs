@@ -11,6 +11,7 @@ use super::error::Result;
 use crate::datapath::AttachMode;
 use crate::model::masquerade::Options;
 use crate::model::name::ShowMac;
+use crate::model::overlap::clashes;
 use crate::model::{Endpoint, Network, Publish};
 
 impl Core {
@@ -199,6 +200,7 @@ impl Core {
 
     fn list_problems(&self) -> Vec<String> {
         let mut out: Vec<String> = self.problems.values().cloned().collect();
+        out.extend(clashes(&self.desired).map(|c| c.to_string()));
         for name in &self.settings.uplinks {
             if self.uplinks.values().all(|u| u.name != *name) {
                 out.push(format!("uplink {name} is not there"));

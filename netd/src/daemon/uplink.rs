@@ -97,6 +97,7 @@ impl Core {
             self.use_uplink(link, &addresses)?;
         }
         self.follow_uplink_nets(nets(&wanted, &addresses));
+        self.follow_outside(&wanted, &addresses);
         // Of several uplinks the first that has an address: callers are to be seen with one address.
         let rows = || self.uplinks.values().map(|u| u.row);
         let v4 = rows().map(|r| r.v4).find(|a| !a.is_unspecified());
@@ -231,7 +232,7 @@ impl Core {
 fn nets(uplinks: &[Link], addresses: &[Address]) -> Vec<UplinkNet> {
     let of = |link: &Link| {
         let (ifindex, mac) = (link.ifindex, link.mac);
-        let on = move |a: &&Address| a.ifindex == ifindex;
+        let on = move |a: &&Address| a.ifindex == ifindex && !a.is_link_local();
         let net = move |a: &Address| UplinkNet {
             ifindex,
             mac,
@@ -239,13 +240,7 @@ fn nets(uplinks: &[Link], addresses: &[Address]) -> Vec<UplinkNet> {
         };
         addresses.iter().filter(on).map(net).collect::<Vec<_>>()
     };
-    let link_local = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    let mut nets: Vec<UplinkNet> = uplinks.iter().flat_map(of).collect();
-    nets.retain(|n| !link_local(n.net.addr()));
-    nets
+    uplinks.iter().flat_map(of).collect()
 }
 
 /// The address the kernel would take as source to the outside by a device, as long as it is a

@@ -3,7 +3,7 @@
 use netd_api::Attach;
 
 use super::records::{Endpoint, Netns};
-use super::{Desired, ModelError, ipam, lookup, name};
+use super::{Desired, ModelError, ipam, lookup, name, overlap};
 
 /// What only the node can tell about a target.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct Target {
 
 /// Checks what can be checked without looking at the node.
 pub fn check(desired: &Desired, request: &Attach) -> Result<(), ModelError> {
-    desired.network(&request.network)?;
+    overlap::check(desired, desired.network(&request.network)?)?;
     if let Some(n) = &request.name {
         name::check("endpoint", n)?;
         if desired.endpoints.values().any(|e| e.name == *n) {

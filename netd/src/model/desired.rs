@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::masquerade;
+use super::overlap::Outside;
 use super::records::{Endpoint, Floating, Meta, Network, Publish};
 
 /// Addresses remembered as just released, per network; older ones count as never used.
@@ -63,6 +64,8 @@ pub struct Desired {
     pub meta: Meta,
     /// The daemon's options of masquerade, for networks that do not say. Not stored.
     pub masquerade: masquerade::Options,
+    /// The addresses of the uplinks. Not stored.
+    pub outside: Vec<Outside>,
     /// Networks by number.
     pub networks: BTreeMap<u32, Network>,
     /// Endpoints by number.
@@ -83,6 +86,7 @@ impl Desired {
         Self {
             meta,
             masquerade: masquerade::Options::default(),
+            outside: Vec::new(),
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             publishes: BTreeMap::new(),

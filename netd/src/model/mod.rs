@@ -10,6 +10,7 @@ pub mod masquerade;
 pub mod name;
 pub mod network;
 pub mod network_set;
+pub mod overlap;
 pub mod publish;
 pub mod records;
 pub mod subnet;
@@ -68,6 +69,20 @@ pub enum ModelError {
         subnet: IpNet,
         /// What it overlaps, in words.
         with: String,
+    },
+    /// An uplink has an address of the network's.
+    #[error(
+        "network {network} takes no endpoints while {address} on uplink {uplink} is inside its subnet {subnet}; give the uplink another address, or use a network with another subnet"
+    )]
+    Clash {
+        /// The network.
+        network: String,
+        /// Its subnet.
+        subnet: IpNet,
+        /// The uplink.
+        uplink: String,
+        /// Its address.
+        address: IpNet,
     },
     /// A gateway that cannot be.
     #[error("gateway {gateway} is refused: {why}")]
@@ -213,6 +228,7 @@ impl ModelError {
         match self {
             Self::Missing { .. } | Self::NotPublished { .. } => Fault::Missing,
             Self::Overlap { .. }
+            | Self::Clash { .. }
             | Self::Taken { .. }
             | Self::Exhausted { .. }
             | Self::PoolExhausted { .. }

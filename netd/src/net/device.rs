@@ -84,7 +84,7 @@ fn configure_gateway(netlink: &mut Netlink, plan: &GatewayPlan, alias: &str) -> 
     batch.extend(
         plan.addresses
             .iter()
-            .map(|net| route::add_address(&plan.outer, outer, *net)),
+            .map(|net| route::add_gateway_address(&plan.outer, outer, *net)),
     );
     batch.push(Set::new(&plan.inner).up().request());
     batch.push(Set::new(&plan.outer).up().request());

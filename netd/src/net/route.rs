@@ -23,6 +23,16 @@ pub struct Address {
     pub usable: bool,
 }
 
+impl Address {
+    /// Whether it names a host on its link alone.
+    pub fn is_link_local(&self) -> bool {
+        match self.net.addr() {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        }
+    }
+}
+
 /// A unicast route, or one that refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -42,8 +52,22 @@ fn family(ip: IpAddr) -> AddressFamily {
     }
 }
 
+/// The metric of routes to the subnets of gateways: behind any that somebody else may set.
+const LAST: u32 = 1_000_000;
+
 /// Adds an address without duplicate address detection; one that is there already is fine.
 pub fn add_address(device: &str, ifindex: u32, net: IpNet) -> Request {
+    add(device, address(ifindex, net), net)
+}
+
+/// The same of a gateway: should the node get a route to the same subnet by another device, that one counts.
+pub fn add_gateway_address(device: &str, ifindex: u32, net: IpNet) -> Request {
+    let mut m = address(ifindex, net);
+    m.attributes.push(AddressAttribute::RoutePriority(LAST));
+    add(device, m, net)
+}
+
+fn address(ifindex: u32, net: IpNet) -> AddressMessage {
     let mut m = AddressMessage::default();
     m.header.family = family(net.addr());
     m.header.prefix_len = net.prefix_len();
@@ -58,6 +82,10 @@ pub fn add_address(device: &str, ifindex: u32, net: IpNet) -> Request {
             .attributes
             .push(AddressAttribute::Flags(AddressFlags::Nodad)),
     }
+    m
+}
+
+fn add(device: &str, m: AddressMessage, net: IpNet) -> Request {
     let what = format!("cannot add {net} to {device}");
     Request::new(
         RouteNetlinkMessage::NewAddress(m),
