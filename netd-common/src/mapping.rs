@@ -60,16 +60,21 @@ pub const fn released(word: u64, flags: u8) -> Option<u64> {
     }
 }
 
+/// How long a mapping with these flags stays when its last flow has ended, in nanoseconds.
+#[inline(always)]
+pub const fn stays(flags: u8) -> u64 {
+    if flags & mapping_flags::STRICT != 0 {
+        QUARANTINE
+    } else {
+        HALF_MADE
+    }
+}
+
 /// Whether a mapping with these flags, idle since then, may go at `now`: a strict one when its quarantine
 /// is over, another when whoever ended its last flow cannot still be removing it.
 #[inline(always)]
 pub const fn is_over(word: u64, flags: u8, idle: u64, now: u64) -> bool {
-    let stays = if flags & mapping_flags::STRICT != 0 {
-        QUARANTINE
-    } else {
-        HALF_MADE
-    };
-    flows(word) == 0 && !is_dead(word) && now.saturating_sub(idle) >= stays
+    flows(word) == 0 && !is_dead(word) && now.saturating_sub(idle) >= stays(flags)
 }
 
 /// Whether two rows are the halves of one mapping: each key is the other's `other`, so what is left to

@@ -124,6 +124,7 @@ fn lists_are_arrays_when_empty_too() {
         &["endpoint", "ls"],
         &["published"],
         &["flow", "ls"],
+        &["mapping", "ls"],
         &["fdb", "ls"],
         &["stats"],
     ] {

@@ -7,6 +7,8 @@ mod bad_input;
 mod doctor;
 #[path = "cli/endpoints.rs"]
 mod endpoints;
+#[path = "cli/mapping.rs"]
+mod mapping;
 #[path = "cli/masquerade.rs"]
 mod masquerade;
 #[path = "cli/namespaces.rs"]

@@ -21,8 +21,9 @@ use tokio::net::UnixStream;
 use crate::stream::{Connection, Stream};
 use crate::{
     Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
-    FlowLine, Flushed, HostSpec, Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan,
-    Problem, PublishSpec, Published, Repro, ReproRequest, StatLine, Status, Trace, TraceRequest,
+    FlowLine, Flushed, HostSpec, Manifest, MappingFilter, MappingLine, MonitorFilter, Network,
+    NetworkCreate, NetworkSet, Plan, Problem, PublishSpec, Published, Repro, ReproRequest,
+    StatLine, Status, Trace, TraceRequest,
 };
 
 /// Everything but RFC 3986's unreserved characters is encoded in a path segment.
@@ -227,6 +228,11 @@ impl Client {
     /// `DELETE /v1/flows`.
     pub async fn flows_flush(&self, filter: &FlowFilter) -> Result<Flushed> {
         self.delete(&with_query("/v1/flows", filter)).await
+    }
+
+    /// `GET /v1/mappings`.
+    pub async fn mappings(&self, filter: &MappingFilter) -> Result<Vec<MappingLine>> {
+        self.get(&with_query("/v1/mappings", filter)).await
     }
 
     /// `GET /v1/fdb`, of one network or all.

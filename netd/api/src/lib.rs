@@ -20,6 +20,7 @@
 //! | `GET /v1/floating`, `POST /v1/floating` | -> [`[Floating]`](Floating), [`FloatingAdd`] -> [`Floating`] |
 //! | `DELETE /v1/floating/{address}` | -> nothing |
 //! | `GET /v1/flows`, `DELETE /v1/flows` ([`FlowFilter`] as query) | -> [`[FlowLine]`](FlowLine), -> [`Flushed`] |
+//! | `GET /v1/mappings` ([`MappingFilter`] as query) | -> [`[MappingLine]`](MappingLine) |
 //! | `GET /v1/monitor` ([`MonitorFilter`] as query) | -> a stream of [`Told`], one on each line |
 //! | `GET /v1/capture` ([`CaptureOf`] as query) | -> the same, of packets with their bytes |
 //! | `GET /v1/fdb` (`?network=N`) | -> [`[FdbLine]`](FdbLine) |
@@ -53,7 +54,9 @@ pub use inspect::{
 };
 pub use macs::{Macs, MacsError};
 pub use manifest::{Action, FieldChange, Manifest, Plan, PlanLine, Problem, PublishOf, object};
-pub use masquerade::{Filtering, MasqueradePorts, MasqueradePortsError, Profile};
+pub use masquerade::{
+    Filtering, MappingFilter, MappingLine, MasqueradePorts, MasqueradePortsError, Profile,
+};
 pub use network::{Network, NetworkCreate, NetworkKind, NetworkSet};
 pub use observe::{
     FdbLine, FlowFilter, FlowLine, Flushed, StatLine, Status, UplinkStatus, address_or_prefix,

@@ -1,9 +1,12 @@
 //! How a network's masquerade gives out outside ports, and whom it lets in.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::Proto;
 
 /// How outside ports are given out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +161,52 @@ impl From<MasqueradePorts> for String {
     fn from(ports: MasqueradePorts) -> Self {
         ports.to_string()
     }
+}
+
+/// Which mappings, as a query string; all that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MappingFilter {
+    /// Name or id of an endpoint.
+    pub endpoint: Option<String>,
+    /// Name of a network.
+    pub network: Option<String>,
+    /// Protocol.
+    pub proto: Option<Proto>,
+    /// Its inside or outside port (echo: the identifier).
+    pub port: Option<u16>,
+}
+
+/// One mapping of `GET /v1/mappings`: the outside socket that an inside socket has, whomever it talks to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingLine {
+    /// Protocol: `tcp`, `udp`, `icmp`, `icmpv6`.
+    pub proto: String,
+    /// Name of the endpoint; none: the node itself.
+    pub endpoint: Option<String>,
+    /// Name of its network.
+    pub network: Option<String>,
+    /// Inside address.
+    pub inside: IpAddr,
+    /// Inside port or echo identifier.
+    pub inside_port: u16,
+    /// Outside address.
+    pub outside: IpAddr,
+    /// Outside port or echo identifier.
+    pub outside_port: u16,
+    /// How it was given out.
+    pub profile: Profile,
+    /// Who is let in.
+    pub filtering: Filtering,
+    /// `used`: by flows; `quarantine`: by none any more, and kept for its inside socket (strict profile);
+    /// `ending`: just being removed.
+    pub state: String,
+    /// Flows that use it.
+    pub flows: u32,
+    /// Seconds since it was made.
+    pub age_s: u64,
+    /// Seconds until the outside port is free if nothing comes.
+    pub expires_s: u64,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse;
-use netd_api::{Attach, Client, ClientError, FlowFilter, NetworkCreate, Proto};
+use netd_api::{Attach, Client, ClientError, FlowFilter, MappingFilter, NetworkCreate, Proto};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 
@@ -129,6 +129,19 @@ async fn a_flow_filter_is_a_query_of_what_was_given() {
         s.saw(),
         "DELETE /v1/flows?endpoint=a&proto=udp&src=2001%3Adb8%3A%3A%2F32&port=53"
     );
+}
+
+#[tokio::test]
+async fn a_mapping_filter_is_a_query_of_what_was_given() {
+    let s = serve(StatusCode::OK, "[]");
+    let filter = MappingFilter {
+        endpoint: None,
+        network: Some("web".into()),
+        proto: Some(Proto::Tcp),
+        port: Some(9),
+    };
+    assert_eq!(s.client.mappings(&filter).await.unwrap(), []);
+    assert_eq!(s.saw(), "GET /v1/mappings?network=web&proto=tcp&port=9");
 }
 
 #[tokio::test]

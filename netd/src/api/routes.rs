@@ -9,8 +9,9 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use netd_api::{
     Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
-    FlowLine, Flushed, HostSpec, Manifest, MonitorFilter, Network, NetworkCreate, NetworkSet, Plan,
-    PublishSpec, Published, Repro, ReproRequest, StatLine, Status, Trace, TraceRequest,
+    FlowLine, Flushed, HostSpec, Manifest, MappingFilter, MappingLine, MonitorFilter, Network,
+    NetworkCreate, NetworkSet, Plan, PublishSpec, Published, Repro, ReproRequest, StatLine, Status,
+    Trace, TraceRequest,
 };
 use serde::Deserialize;
 
@@ -59,6 +60,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/floating", get(floating).post(add_floating))
         .route("/v1/floating/{address}", delete(remove_floating))
         .route("/v1/flows", get(flows).delete(flush_flows))
+        .route("/v1/mappings", get(mappings))
         .route("/v1/fdb", get(fdb))
         .route("/v1/trace", post(trace))
         .route("/v1/repro", post(repro))
@@ -215,6 +217,13 @@ async fn flows(
     Params(filter): Params<FlowFilter>,
 ) -> Answer<Vec<FlowLine>> {
     Ok(Json(h.call(move |core| core.list_flows(&filter)).await?))
+}
+
+async fn mappings(
+    State(h): State<Handle>,
+    Params(filter): Params<MappingFilter>,
+) -> Answer<Vec<MappingLine>> {
+    Ok(Json(h.call(move |core| core.list_mappings(&filter)).await?))
 }
 
 async fn flush_flows(

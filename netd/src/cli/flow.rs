@@ -43,7 +43,7 @@ pub enum Fdb {
 
 /// Protocols that have flows.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum FlowProto {
+pub(super) enum FlowProto {
     /// TCP
     Tcp,
     /// UDP
@@ -128,7 +128,7 @@ pub async fn fdb(verb: Fdb, ctx: &Context) -> Outcome {
 
 /// Which of a flow's two numbers beside an address is shown, and how.
 #[derive(Clone, Copy)]
-enum Number {
+pub(super) enum Number {
     /// A port.
     Port,
     /// An echo identifier, which belongs to the asking side.
@@ -137,7 +137,8 @@ enum Number {
     Nothing,
 }
 
-fn side((ip, number): (IpAddr, u16), kind: Number) -> String {
+/// An address with its number.
+pub(super) fn side((ip, number): (IpAddr, u16), kind: Number) -> String {
     match kind {
         Number::Port => std::net::SocketAddr::new(ip, number).to_string(),
         Number::Echo => format!("{ip} id {number}"),

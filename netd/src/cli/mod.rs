@@ -16,6 +16,7 @@ mod flow;
 mod hints;
 mod inspect;
 mod loopback;
+mod mapping;
 mod masquerade;
 mod monitor;
 mod network;
@@ -130,6 +131,9 @@ enum Verb {
     /// Flows: tracked conversations
     #[command(subcommand)]
     Flow(flow::Flow),
+    /// Mappings: which outside port an inside socket has
+    #[command(subcommand)]
+    Mapping(mapping::Mapping),
     /// Forwarding entries: which MAC is behind which device
     #[command(subcommand)]
     Fdb(flow::Fdb),
@@ -217,6 +221,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Export(v) => wait(file::export(v, ctx)),
         Verb::Floating(v) => wait(floating::run(v, ctx)),
         Verb::Flow(v) => wait(flow::flow(v, ctx)),
+        Verb::Mapping(v) => wait(mapping::mapping(v, ctx)),
         Verb::Fdb(v) => wait(flow::fdb(v, ctx)),
         Verb::Trace(v) => wait(trace::run(v, ctx)),
         Verb::Repro(v) => wait(repro::run(v, ctx)),

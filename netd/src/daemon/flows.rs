@@ -37,7 +37,7 @@ impl Core {
 
     /// Flows that fit a filter.
     pub fn list_flows(&self, filter: &FlowFilter) -> Result<Vec<FlowLine>> {
-        let endpoint = self.filter_endpoint(filter)?;
+        let endpoint = self.wanted_endpoint(filter.endpoint.as_deref())?;
         let flows = self.node.datapath.flows()?;
         let fit = flows.iter().filter(|f| fits(f, filter, endpoint));
         Ok(fit.map(|f| self.show_flow(f)).collect())
@@ -45,7 +45,7 @@ impl Core {
 
     /// Ends the flows that fit a filter.
     pub fn flush_flows(&mut self, filter: &FlowFilter) -> Result<Flushed> {
-        let endpoint = self.filter_endpoint(filter)?;
+        let endpoint = self.wanted_endpoint(filter.endpoint.as_deref())?;
         let flows = self
             .node
             .datapath
@@ -54,9 +54,9 @@ impl Core {
         Ok(Flushed { flows })
     }
 
-    fn filter_endpoint(&self, filter: &FlowFilter) -> Result<Option<u32>> {
-        let text = filter.endpoint.as_deref();
-        Ok(text
+    /// The number of the endpoint that a filter names.
+    pub(super) fn wanted_endpoint(&self, named: Option<&str>) -> Result<Option<u32>> {
+        Ok(named
             .map(|e| self.desired.endpoint(e, None))
             .transpose()?
             .map(|e| e.number))

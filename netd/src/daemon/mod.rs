@@ -13,7 +13,7 @@
 //! | `file` | plan, apply, export: many changes as one |
 //! | `reach` | changes inside of endpoints that stay |
 //! | `local` | the node's own addresses |
-//! | `observe`, `flows` | what is told about it |
+//! | `observe`, `flows`, `mappings` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
 //! | [`repro`] | the same with all that decided, for a test elsewhere |
 //! | [`trace`] | what becomes of a packet, run beside the core |
@@ -34,6 +34,7 @@ pub mod inspect;
 pub mod listen;
 mod local;
 pub mod lock;
+mod mappings;
 mod network;
 mod observe;
 mod overlap;

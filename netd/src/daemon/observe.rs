@@ -71,7 +71,7 @@ impl Core {
         }
     }
 
-    fn network_name(&self, number: u32) -> &str {
+    pub(super) fn network_name(&self, number: u32) -> &str {
         self.desired
             .networks
             .get(&number)

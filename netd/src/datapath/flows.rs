@@ -69,19 +69,32 @@ pub(super) const fn is_original<A: Addr>(flow: &Flow<A>) -> bool {
     flow.dir == Dir::Original.code()
 }
 
+/// Shows all flows of a family: key and value of the original entry, the reply entry, and how they live.
+pub(super) fn each<A: Addr + Hash>(
+    table: &FlowTable<A>,
+    timeouts: &Timeouts,
+    mut visit: impl FnMut(&Tuple<A>, &Flow<A>, &Flow<A>, Life),
+) -> Result<()> {
+    let now = now();
+    let by_key: HashMap<Tuple<A>, Flow<A>> = table.all()?.into_iter().collect();
+    for (key, o) in &by_key {
+        if let Some(r) = by_key.get(&o.to.reverse()).filter(|r| is_pair(o, r)) {
+            visit(key, o, r, life(o, r, now, timeouts));
+        }
+    }
+    Ok(())
+}
+
 /// All flows of a family.
 pub(super) fn list<A: Addr + Hash>(
     table: &FlowTable<A>,
     timeouts: &Timeouts,
 ) -> Result<Vec<FlowRecord>> {
-    let now = now();
-    let by_key: HashMap<Tuple<A>, Flow<A>> = table.all()?.into_iter().collect();
-    let whole = by_key.iter().filter_map(|(key, o)| {
-        let r = by_key.get(&o.to.reverse()).filter(|r| is_pair(o, r))?;
-        let life = life(o, r, now, timeouts);
-        Some(record((key, o), Some(r), Some(life)))
-    });
-    Ok(whole.collect())
+    let mut all = Vec::new();
+    each(table, timeouts, |key, o, r, life| {
+        all.push(record((key, o), Some(r), Some(life)));
+    })?;
+    Ok(all)
 }
 
 /// The flow that one of its packets belongs to, by the tuple netd sees it with.

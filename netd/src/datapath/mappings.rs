@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use netd_common::addr::{Addr, Be16};
-use netd_common::flow::HALF_MADE;
-use netd_common::mapping::{self, QUARANTINE, flows, is_dead, is_over};
-use netd_common::maps::{Ending, Mapping, ending, flow_flags, mapping_flags};
+use netd_common::flow::{HALF_MADE, Timeouts};
+use netd_common::mapping::{self, flows as count, is_dead, is_over, stays};
+use netd_common::maps::{Ending, Flow, Mapping, ending, flow_flags, mapping_flags};
 use netd_common::tuple::Tuple;
 
 use super::error::Result;
-use super::flows::{Ender, FlowTable, address, is_original, now};
+use super::flows::{self, Ender, FlowTable, address, is_original, now};
 use super::table::Table;
 use super::types::{Filter, MappingRecord};
 
@@ -23,8 +23,19 @@ const fn is_outside<A: Addr>(row: &Mapping<A>) -> bool {
     row.flags & mapping_flags::OUTSIDE != 0
 }
 
-/// All mappings of a family.
-pub(super) fn list<A: Addr>(table: &MappingTable<A>) -> Result<Vec<MappingRecord>> {
+/// All mappings of a family; of its flows, how long they will last.
+pub(super) fn list<A: Addr + Hash>(
+    table: &MappingTable<A>,
+    flows_table: &FlowTable<A>,
+    timeouts: &Timeouts,
+) -> Result<Vec<MappingRecord>> {
+    let mut left: HashMap<Tuple<A>, u64> = HashMap::new();
+    flows::each(flows_table, timeouts, |key, o, _, life| {
+        for mapping in mappings_of(key, o) {
+            let longest = left.entry(mapping).or_default();
+            *longest = life.left.max(*longest);
+        }
+    })?;
     let now = now();
     let mut all = Vec::new();
     table.scan(|key, m| {
@@ -32,9 +43,9 @@ pub(super) fn list<A: Addr>(table: &MappingTable<A>) -> Result<Vec<MappingRecord
             return;
         }
         let socket = |a: A, p: Be16| (address(a), p.get());
-        let flows = flows(m.word);
+        let flows = count(m.word);
         let strict = m.flags & mapping_flags::STRICT != 0;
-        let idle = now.saturating_sub(m.idle);
+        let stays = stays(m.flags);
         all.push(MappingRecord {
             proto: key.proto,
             endpoint: m.endpoint,
@@ -50,8 +61,18 @@ pub(super) fn list<A: Addr>(table: &MappingTable<A>) -> Result<Vec<MappingRecord
                 Filter::AddressAndPort
             },
             flows,
+            state: match (flows, strict) {
+                (0, true) => "quarantine",
+                (0, false) => "ending",
+                _ => "used",
+            },
             age_ns: now.saturating_sub(m.created),
-            free_in_ns: (flows == 0).then(|| QUARANTINE.saturating_sub(idle)),
+            expires_ns: if flows == 0 {
+                stays.saturating_sub(now.saturating_sub(m.idle))
+            } else {
+                // The last of its flows ends, and what comes after that begins.
+                left.get(key).copied().unwrap_or(0) + if strict { stays } else { 0 }
+            },
         });
     })?;
     Ok(all)
@@ -95,7 +116,7 @@ pub(super) fn collect<A: Addr + Hash>(
             }
         } else if is_over(m.word, m.flags, m.idle, now) {
             over.push(ending(key, m));
-        } else if flows(m.word) > 0 && !held.contains(key) {
+        } else if count(m.word) > 0 && !held.contains(key) {
             let seen = (m.created, m.word, m.idle);
             if suspects.get(key) == Some(&seen) {
                 lost.push(ending(key, m));
@@ -112,17 +133,21 @@ pub(super) fn collect<A: Addr + Hash>(
     Ok(())
 }
 
+/// The mappings that a flow holds, by its original entry: that of the socket that began it, that of the one it
+/// called.
+fn mappings_of<A: Addr>(key: &Tuple<A>, flow: &Flow<A>) -> impl Iterator<Item = Tuple<A>> + use<A> {
+    let has = |flag| flow.flags & flag != 0;
+    let own = has(flow_flags::MAPPED).then(|| mapping::source(key, &flow.to, flow.flags));
+    let called = has(flow_flags::CALLED).then(|| mapping::called(key, &flow.to));
+    own.into_iter().chain(called)
+}
+
 /// The mappings that flows hold.
 fn held<A: Addr + Hash>(table: &FlowTable<A>) -> Result<HashSet<Tuple<A>>> {
     let mut held = HashSet::new();
     table.scan(|key, flow| {
         if is_original(flow) {
-            if flow.flags & flow_flags::MAPPED != 0 {
-                held.insert(mapping::source(key, &flow.to, flow.flags));
-            }
-            if flow.flags & flow_flags::CALLED != 0 {
-                held.insert(mapping::called(key, &flow.to));
-            }
+            held.extend(mappings_of(key, flow));
         }
     })?;
     Ok(held)

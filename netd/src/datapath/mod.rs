@@ -364,8 +364,9 @@ impl Datapath {
 
     /// All mappings of both families.
     pub fn mappings(&self) -> Result<Vec<MappingRecord>> {
-        let mut all = mappings::list(&self.mappings4)?;
-        all.extend(mappings::list(&self.mappings6)?);
+        let timeouts = &self.limits.timeouts;
+        let mut all = mappings::list(&self.mappings4, &self.flows4, timeouts)?;
+        all.extend(mappings::list(&self.mappings6, &self.flows6, timeouts)?);
         Ok(all)
     }
 

@@ -136,17 +136,6 @@ pub enum Filter {
     AddressAndPort,
 }
 
-impl Filter {
-    /// The name users see.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Any => "endpoint-independent",
-            Self::Address => "address-dependent",
-            Self::AddressAndPort => "address-and-port-dependent",
-        }
-    }
-}
-
 /// A mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingRecord {
@@ -168,8 +157,10 @@ pub struct MappingRecord {
     pub flows: u32,
     /// Nanoseconds since it was made.
     pub age_ns: u64,
-    /// In quarantine: nanoseconds until the port is free.
-    pub free_in_ns: Option<u64>,
+    /// `used`: by flows; `quarantine`: by none any more, and not free yet; `ending`: just being removed.
+    pub state: &'static str,
+    /// Nanoseconds until the outside port is free if nothing comes.
+    pub expires_ns: u64,
 }
 
 /// A learned MAC.

@@ -1,7 +1,7 @@
 //! What the verbs print: tables for people, the API's JSON for programs.
 
 use anyhow::{Context as _, Result};
-use netd_api::{Endpoint, FdbLine, FlowLine, Network, Published, StatLine, Status};
+use netd_api::{Endpoint, FdbLine, FlowLine, MappingLine, Network, Published, StatLine, Status};
 use netd_tests::lab::Lab;
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ fn json_is_the_apis_own_and_lists_are_arrays() -> Result<()> {
         &["endpoint", "ls"],
         &["published"],
         &["flow", "ls"],
+        &["mapping", "ls"],
         &["fdb", "ls"],
     ] {
         let value: Value = lab.node.netd_json(verb)?;
@@ -41,6 +42,17 @@ fn json_is_the_apis_own_and_lists_are_arrays() -> Result<()> {
         (echo.endpoint.as_deref(), echo.dst),
         (Some("a"), lab.outside.v4())
     );
+    let mappings: Vec<MappingLine> = lab.node.netd_json(&["mapping", "ls", "--endpoint", "a"])?;
+    let [mapping] = &mappings[..] else {
+        anyhow::bail!("one socket has {mappings:?}");
+    };
+    assert_eq!(
+        (mapping.inside, mapping.outside, mapping.outside_port),
+        (echo.src, lab.node.v4(), echo.nat_sport)
+    );
+    assert_eq!((mapping.flows, &mapping.state[..]), (1, "used"));
+    let none: Vec<MappingLine> = lab.node.netd_json(&["mapping", "ls", "--proto", "tcp"])?;
+    assert_eq!(none, []);
     let mac = fdb
         .iter()
         .find(|l| l.mac == a.info.mac)
@@ -71,6 +83,7 @@ fn tables_have_a_line_for_each_object() -> Result<()> {
         (&["endpoint", "ls"], 3, "bound"),
         (&["published"], 2, "8080"),
         (&["flow", "ls"], 2, "masquerade"),
+        (&["mapping", "ls"], 2, "balanced"),
         (&["fdb", "ls"], 4, "gateway"),
     ] {
         let table = lab.node.netd_ok(verb)?;
