@@ -1,5 +1,6 @@
 //! An address family as the programs see it: its maps, and the addresses of a port and an uplink.
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use netd_common::addr::{V4, V6, is_link_local};
 use netd_common::guard::Guarded;
@@ -8,6 +9,7 @@ use netd_common::maps::fragment::{Frag, FragKey, Ring};
 use netd_common::maps::{Flow, HostEntry, HostKind, Mapping, Node, Port, Uplink};
 use netd_common::tuple::Tuple;
 
+use crate::global;
 use crate::maps::{
     FLOW4, FLOW6, FRAG_RING4, FRAG_RING6, FRAG4, FRAG6, HOST4, HOST6, LOCAL, MAP4, MAP6, WORK4,
     WORK6,
@@ -32,6 +34,12 @@ pub trait Net: Guarded + OnLink {
     fn mappings() -> &'static HashMap<Tuple<Self>, Mapping<Self>>;
     /// This CPU's `WORK4` or `WORK6`.
     fn work() -> Option<*mut Work<Self>>;
+    /// [`crate::global`]: begins a flow.
+    fn begin(ctx: *mut __sk_buff) -> u64;
+    /// The same: finds or makes a mapping.
+    fn map(ctx: *mut __sk_buff) -> u64;
+    /// The same: whether a socket is held.
+    fn held(ctx: *mut __sk_buff) -> u64;
     /// The gateway's address on a port's network.
     fn gateway(port: &Port) -> Self;
     /// Whether an address is of the link only, and never routed. IPv4's 169.254/16 is not taken for
@@ -98,6 +106,18 @@ impl Net for V4 {
         WORK4.get_ptr_mut(0)
     }
     #[inline(always)]
+    fn begin(ctx: *mut __sk_buff) -> u64 {
+        global::netd_begin4(ctx)
+    }
+    #[inline(always)]
+    fn map(ctx: *mut __sk_buff) -> u64 {
+        global::netd_map4(ctx)
+    }
+    #[inline(always)]
+    fn held(ctx: *mut __sk_buff) -> u64 {
+        global::netd_held4(ctx)
+    }
+    #[inline(always)]
     fn gateway(port: &Port) -> Self {
         port.gateway_v4
     }
@@ -146,6 +166,18 @@ impl Net for V6 {
     #[inline(always)]
     fn work() -> Option<*mut Work<Self>> {
         WORK6.get_ptr_mut(0)
+    }
+    #[inline(always)]
+    fn begin(ctx: *mut __sk_buff) -> u64 {
+        global::netd_begin6(ctx)
+    }
+    #[inline(always)]
+    fn map(ctx: *mut __sk_buff) -> u64 {
+        global::netd_map6(ctx)
+    }
+    #[inline(always)]
+    fn held(ctx: *mut __sk_buff) -> u64 {
+        global::netd_held6(ctx)
     }
     #[inline(always)]
     fn gateway(port: &Port) -> Self {

@@ -256,7 +256,7 @@ fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let p = &work::get::<A>()?.packet;
     let kind = aim(p)?;
     work::get::<A>()?.wish.kind = kind;
-    let hop = flows::begin_alone::<A>(skb)?;
+    let hop = flows::begin::<A>(skb)?;
     route::to_endpoint(skb, p, hop)
 }
 
@@ -275,7 +275,7 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let wish = &mut work::get::<A>()?.wish;
     wish.kind = FlowKind::Floating;
     wish.from_node = true;
-    let hop = flows::begin_alone::<A>(skb)?;
+    let hop = flows::begin::<A>(skb)?;
     hand_over(skb, p, hop)
 }
 

@@ -182,28 +182,30 @@ unsafe fn reopen<A: Net>(flow: *mut Flow<A>) {
 /// Makes the flow that [`Work::wish`] asks for, with the mappings it needs.
 #[inline(always)]
 pub fn begin<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
-    mapped::<A>(skb)?;
-    if let Err(reason) = open::<A>(skb) {
-        let_go::<A>();
+    let code = core::hint::black_box(A::begin(skb.raw()));
+    if let Some(reason) = DropReason::from_code(code as u8) {
         return Err(reason);
     }
-    begun::<A>()
-}
-
-/// The same for a flow that needs no mapping.
-#[inline(always)]
-pub fn begin_alone<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
-    work::get::<A>()?.held = 0;
-    open::<A>(skb)?;
-    begun::<A>()
-}
-
-#[inline(always)]
-fn begun<A: Net>() -> Result<&'static Hop<A>, DropReason> {
     let Work { hop, flow, .. } = work::get::<A>()?;
     // `open` has left the original direction's entry there.
     *hop = Hop::of(flow);
     Ok(hop)
+}
+
+/// [`begin`], behind its global function.
+#[inline(always)]
+pub fn make<A: Net>(skb: Skb) -> u64 {
+    let made = match mapped::<A>(skb) {
+        Ok(()) => open::<A>(skb),
+        Err(reason) => Err(reason),
+    };
+    match made {
+        Ok(()) => 0,
+        Err(reason) => {
+            let_go::<A>();
+            reason as u64
+        }
+    }
 }
 
 /// Holds the mappings of a new flow. Where the port of its socket's mapping would lead this one flow astray, it
@@ -232,7 +234,6 @@ fn mapped<A: Net>(skb: Skb) -> Result<(), DropReason> {
     }
     if work::get::<A>()?.wish.calls {
         if mapping::admit::<A>() != Found::HELD {
-            let_go::<A>();
             return Err(DropReason::Filtered);
         }
         work::get::<A>()?.held |= u32::from(flow_flags::CALLED);

@@ -28,6 +28,7 @@ mod floating;
 mod flows;
 mod fragment;
 mod gateway;
+mod global;
 mod icmp;
 mod learn;
 mod limits;

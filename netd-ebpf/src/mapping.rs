@@ -84,13 +84,27 @@ unsafe fn count<A: Net>(
 /// Finds the mapping of the socket that sent the packet at hand, or makes one, and holds it for the flow
 /// that `Work::wish` asks for: the wish's source port becomes the outside one. `traits`: [`flow_flags`] of the
 /// flow; with `APART` the mapping is its own.
-#[inline(never)]
+#[inline(always)]
 pub fn secure<A: Net>(skb: Skb, traits: u32) -> Found {
     let Ok(work) = work::get::<A>() else {
         return Found::RACE;
     };
     work.held = traits;
-    work.inside = source(&work.packet.tuple, &work.wish.to, traits as u8);
+    Found(core::hint::black_box(A::map(skb.raw())) as u32)
+}
+
+/// [`secure`], behind its global function.
+#[inline(always)]
+pub fn find_or_make<A: Net>(skb: Skb) -> u64 {
+    u64::from(search::<A>(skb).0)
+}
+
+#[inline(always)]
+fn search<A: Net>(skb: Skb) -> Found {
+    let Ok(work) = work::get::<A>() else {
+        return Found::RACE;
+    };
+    work.inside = source(&work.packet.tuple, &work.wish.to, work.held as u8);
     let mut found = take::<A>();
     if found == Found::NONE {
         match reserve::<A>(skb) {
@@ -193,9 +207,7 @@ fn usable<A: Net>(skb: Skb) -> Found {
         return Found::RACE;
     };
     *key = wish.to.reverse();
-    if sockets::held(skb, packet.l4, key, wish.own(packet, wish.to.sport))
-        || entry::<A>(key).is_some()
-    {
+    if sockets::held::<A>(skb) || entry::<A>(key).is_some() {
         release::<A>(inside);
         wish.to.sport = packet.tuple.sport;
         return Found::CLASH;
@@ -267,7 +279,7 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     *to = wish.to;
     to.sport = port;
     *key = to.reverse();
-    if sockets::held(skb, packet.l4, key, wish.own(packet, port)) || entry::<A>(key).is_some() {
+    if sockets::held::<A>(skb) || entry::<A>(key).is_some() {
         return 0;
     }
     mapping.tag = outside.tag();

@@ -75,7 +75,6 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     // SAFETY: `bpf_loop` hands over the context of `reserve`.
     let skb = unsafe { *ctx.cast::<Skb>() };
     let Ok(Work {
-        packet,
         wish,
         flow,
         to,
@@ -96,7 +95,7 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     }
     // A client's port is no port of the node; the node's own flow holds its own first choice.
     if !wish.keeps {
-        if sockets::held(skb, packet.l4, key, wish.own(packet, to.sport)) {
+        if sockets::held::<A>(skb) {
             if n == 0 {
                 trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);
             }

@@ -13,7 +13,7 @@ use netd_common::wire::{L4, Packet};
 use crate::family::Net;
 use crate::maps::{HELD, PUBLISH};
 use crate::skb::Skb;
-use crate::work;
+use crate::work::{self, Work};
 
 /// `bpf_sock.state` of a listening TCP socket.
 const TCP_LISTEN: u32 = 10;
@@ -94,15 +94,28 @@ fn there<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
     unsafe { PUBLISH.get(&*key) }
 }
 
-/// Whether the outside socket that gets the replies `reply` of a new flow is a published port or
-/// belongs to a socket of the node. `own`: the node's own flow asks, so its socket does not count.
+/// Whether the outside socket that gets the replies `Work::key` of the flow that `Work::wish` asks for is a
+/// published port or belongs to a socket of the node. The node's own flow has its own port to itself.
 #[inline(always)]
-pub fn held<A: Net>(skb: Skb, l4: L4, reply: &Tuple<A>, own: bool) -> bool {
-    match l4 {
+pub fn held<A: Net>(skb: Skb) -> bool {
+    core::hint::black_box(A::held(skb.raw())) != 0
+}
+
+/// [`held`], behind its global function.
+#[inline(always)]
+pub fn is_held<A: Net>(skb: Skb) -> u64 {
+    let Ok(Work {
+        packet, wish, key, ..
+    }) = work::get::<A>()
+    else {
+        return 1;
+    };
+    match packet.l4 {
         L4::Tcp(_) | L4::Udp => {}
-        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return false,
+        L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return 0,
     }
-    find(reply).is_some() || (!own && owner(skb, l4, reply) != Owner::Nobody)
+    let own = wish.own(packet, key.dport);
+    u64::from(find(key).is_some() || (!own && owner(skb, packet.l4, key) != Owner::Nobody))
 }
 
 /// Whether `reply`, the answer to a datagram of the node, would be taken for one to a published port.
