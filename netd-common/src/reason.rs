@@ -67,7 +67,7 @@ codes! {
         EtherType = 10, "ethertype";
         /// A source or destination that must never be on a wire (multicast source, loopback, unspecified).
         Martian = 11, "martian";
-        /// The device has no entry in `PORT`, `GATEWAY` or `UPLINK`.
+        /// The device has no entry in `PORT` or `UPLINK`.
         NoPort = 12, "no_port";
         /// Nobody on this network has the destination address.
         UnknownHost = 13, "unknown_host";
@@ -95,7 +95,7 @@ codes! {
         NatProtocol = 24, "nat_protocol";
         /// An ICMP or ICMPv6 message masquerade cannot translate.
         NatIcmp = 25, "nat_icmp";
-        /// A fragment of a packet that has to be translated.
+        /// A later fragment of a packet whose flow has ended.
         NatFragment = 26, "nat_fragment";
         /// The source is on the deny list.
         Denied = 27, "denied";

@@ -14,6 +14,10 @@ pub struct Said {
     pub ack: u32,
 }
 
+/// How far behind what the peer has acknowledged a segment that ends something may lie, in bytes: what a
+/// direction has said of itself is not proof enough, as one forged segment far ahead says it too.
+const REACH: u32 = 1 << 20;
+
 /// Whether sequence number `a` comes after `b` (RFC 9293 section 3.4: numbers wrap).
 #[inline(always)]
 const fn after(a: u32, b: u32) -> bool {
@@ -46,12 +50,25 @@ impl Said {
         if self.seen == 0 {
             return flags & tcp_flag::ACK != 0 && segment.ack == peer.next;
         }
-        let least = if peer.seen & seen::ACK == 0 {
+        let ahead = segment.seq.wrapping_sub(self.least(peer));
+        ahead <= REACH && !after(segment.seq, self.next)
+    }
+
+    /// Whether a FIN of this direction can be meant, which would let the connection be forgotten in minutes:
+    /// as with a RST, but that what it carries may be new.
+    #[inline(always)]
+    pub const fn may_finish(self, peer: Self, segment: Segment) -> bool {
+        segment.end().wrapping_sub(self.least(peer)) <= REACH
+    }
+
+    /// The sequence number that is expected next by a peer who has said that.
+    #[inline(always)]
+    const fn least(self, peer: Self) -> u32 {
+        if peer.seen & seen::ACK == 0 {
             self.next
         } else {
             peer.ack
-        };
-        !after(least, segment.seq) && !after(segment.seq, self.next)
+        }
     }
 }
 
@@ -146,6 +163,30 @@ mod tests {
             let (a, b) = open(first, peers);
             let distance = seq.wrapping_sub(first.wrapping_add(901));
             prop_assert_eq!(a.may_reset(b, RST, segment(seq, 0, 0)), distance <= 100);
+        }
+
+        #[test]
+        fn a_forged_segment_before_it_helps_it_little(
+            first: u32, peers: u32, forged: u32, ack: u32, ahead in super::REACH + 1..,
+        ) {
+            let (a, b) = open(first, peers);
+            let a = a.and(ACK, segment(forged, ack, 1));
+            let seq = first.wrapping_add(901).wrapping_add(ahead);
+            prop_assert!(!a.may_reset(b, RST, segment(seq, 0, 0)));
+            prop_assert!(!a.may_finish(b, segment(seq, 0, 0)));
+        }
+
+        #[test]
+        fn an_end_is_heard_wherever_the_peer_could_take_it(
+            first: u32, peers: u32, unacknowledged in 0..super::REACH,
+        ) {
+            let (a, b) = open(first, peers);
+            let seq = first.wrapping_add(901);
+            let a = a.and(ACK, segment(seq, peers.wrapping_add(1), unacknowledged));
+            let next = a.next;
+            prop_assert!(a.may_reset(b, RST, segment(next, 0, 0)) || unacknowledged < 100);
+            prop_assert!(a.may_finish(b, segment(next, 0, 0)) || unacknowledged < 100);
+            prop_assert!(a.may_finish(b, segment(seq, 0, 1)));
         }
     }
 }

@@ -92,17 +92,37 @@ fn end<A: Net>(
     whole
 }
 
+/// Ends the flow of an endpoint whose replies have the key at `Work::key`, if there is one.
+#[inline(never)]
+pub fn give_way<A: Net>() {
+    let Ok(work) = work::get::<A>() else {
+        return;
+    };
+    let Some(entry) = A::flows().get_ptr(&work.key) else {
+        return;
+    };
+    // SAFETY: a map value stays mapped for the run of the program. Should it change hands meanwhile, `end`
+    // finds out by `created`.
+    let (endpoint, created) = unsafe {
+        work.to = (*entry).to.reverse();
+        ((*entry).endpoint, (*entry).created)
+    };
+    if endpoint != 0 {
+        end(&work.to, created, 0, &mut work.key, Closed::Ended);
+    }
+}
+
 /// Lets go of the mappings that a flow held, by its two keys and [`flow_flags`]. A function of its own, which
 /// makes their keys where the flow's were: stack.
 #[inline(never)]
 fn let_go<A: Net>(key: &Tuple<A>, other: &Tuple<A>, held: u8) {
     if held & flow_flags::MAPPED != 0 {
         let inside = mapping_of::source(key, &other.reverse(), held);
-        mapping::release::<A>(&inside);
+        mapping::release::<A>(&inside, true);
     }
     if held & flow_flags::CALLED != 0 {
         let inside = mapping_of::called(key, &other.reverse());
-        mapping::release::<A>(&inside);
+        mapping::release::<A>(&inside, true);
     }
 }
 

@@ -7,6 +7,7 @@ use netd_common::maps::{Float, FlowKind, Port, node_flags, port_flags};
 use netd_common::reason::DropReason;
 use netd_common::stage::Stage;
 use netd_common::trace::Point;
+use netd_common::tuple::Tuple;
 use netd_common::wire::arp::{Arp, Op};
 use netd_common::wire::nd::{self, Kind};
 use netd_common::wire::{Eth, Family, L4, Packet, Window, ethertype};
@@ -213,22 +214,18 @@ fn advertise(skb: Skb, node_asks: bool) -> Verdict {
 }
 
 /// What of a floating address is a published port goes to its endpoint, the rest to the endpoint the
-/// address is of: fills in where the wish goes.
+/// address is of: fills in where the wish goes. The node itself is let in everywhere.
 #[inline(always)]
-fn aim<A: Net>(p: &Packet<A>) -> Result<FlowKind, DropReason> {
+fn aim<A: Net>(p: &Packet<A>, from_node: bool) -> Result<FlowKind, DropReason> {
     let wish = &mut work::get::<A>()?.wish;
-    wish.to = p.tuple;
-    wish.exit = 0;
-    wish.client = 0;
-    wish.publish = 0;
-    wish.from_node = false;
-    wish.options = 0;
-    wish.maps = false;
-    wish.calls = false;
+    wish.reset(FlowKind::Floating, p.tuple);
+    wish.from_node = from_node;
     wish.keeps = true;
     wish.ports = publish::client_ports(p.l4);
     if let Some(publish) = sockets::published_there(p) {
-        publish::admit(publish, p.ip.src)?;
+        if !from_node {
+            publish::admit(publish, p.ip.src)?;
+        }
         publish::aim::<A>(publish)?;
         return Ok(FlowKind::Publish);
     }
@@ -254,7 +251,7 @@ fn packet_in<A: Net>(skb: Skb) -> Verdict {
 #[inline(always)]
 fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     let p = &work::get::<A>()?.packet;
-    let kind = aim(p)?;
+    let kind = aim(p, false)?;
     work::get::<A>()?.wish.kind = kind;
     let hop = flows::begin::<A>(skb)?;
     route::to_endpoint(skb, p, hop)
@@ -271,22 +268,33 @@ fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     if !has(p.ip.dst) {
         return Ok(Verdict::NEXT);
     }
-    aim(p)?;
-    let wish = &mut work::get::<A>()?.wish;
-    wish.kind = FlowKind::Floating;
-    wish.from_node = true;
+    aim(p, true)?;
     let hop = flows::begin::<A>(skb)?;
-    hand_over(skb, p, hop)
+    hand_over(skb, p, &hop.to, hop)
 }
 
 /// A packet of the node's own, on its way out of an uplink, to the endpoint behind a floating address.
 #[inline(always)]
-pub fn hand_over<A: Net>(skb: Skb, p: &Packet<A>, hop: &Hop<A>) -> Result<Verdict, DropReason> {
-    rewrite::apply(skb, p, &hop.to, 0)?;
-    rewrite::ethernet(skb, hop.dst_mac, hop.src_mac, A::ETHERTYPE)?;
-    // A peer redirect is for ingress only.
+pub fn hand_over<A: Net>(
+    skb: Skb,
+    p: &Packet<A>,
+    to: &Tuple<A>,
+    hop: &Hop<A>,
+) -> Result<Verdict, DropReason> {
+    route::fits::<A>(skb, hop.device)?;
+    rewrite::apply(skb, p, to, 0)?;
+    Ok(pass_on(skb, hop))
+}
+
+/// Sends a packet to its endpoint from where it cannot be redirected to the inner end: a peer redirect is for
+/// ingress only. A function of its own: stack.
+#[inline(never)]
+fn pass_on<A: Net>(skb: Skb, hop: &Hop<A>) -> Verdict {
+    if let Err(reason) = rewrite::ethernet(skb, hop.dst_mac, hop.src_mac, A::ETHERTYPE) {
+        return Verdict::of(Err(reason));
+    }
     skb.set_mark(SENT_BY_NETD);
-    Ok(Verdict::redirect(send(hop.device)))
+    Verdict::redirect(send(hop.device))
 }
 
 #[inline(never)]
@@ -300,7 +308,7 @@ fn packet_of_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, Dro
     if port.flags & port_flags::INTERNAL != 0 {
         return Err(DropReason::Internal);
     }
-    aim(p)?;
+    aim(p, false)?;
     publish::calls(skb, p, port)?;
     let hop = flows::begin::<A>(skb)?;
     route::to_endpoint(skb, p, hop)

@@ -111,7 +111,7 @@ pub fn follow<A: Net>(p: &Packet<A>, bytes: usize) -> Result<Option<&'static Hop
                 if begins(flags) && (*flow).dir == Dir::Original.code() {
                     reopen::<A>(flow);
                 }
-                let said = said(flow).and(flags, p.segment);
+                let said = said(flow).and(meant(flow, p, flags), p.segment);
                 (*flow).seen = said.seen;
                 (*flow).next = said.next;
                 (*flow).ack = said.ack;
@@ -162,6 +162,25 @@ unsafe fn may_reset<A: Net>(flow: *const Flow<A>, p: &Packet<A>, flags: u8) -> b
     }
 }
 
+/// The flags of a segment, without a FIN that does not count.
+///
+/// # Safety
+/// As [`said`].
+#[inline(always)]
+unsafe fn meant<A: Net>(flow: *const Flow<A>, p: &Packet<A>, flags: u8) -> u8 {
+    if flags & tcp_flag::FIN == 0 {
+        return flags;
+    }
+    // SAFETY: by the caller.
+    unsafe {
+        let other = A::flows().get_ptr(&(*flow).to.reverse());
+        match other {
+            Some(other) if said(flow).may_finish(said(other), p.segment) => flags,
+            _ => flags & !tcp_flag::FIN,
+        }
+    }
+}
+
 /// A SYN on a connection that is over begins the next one with the same ports (RFC 9293 section 3.6.1).
 ///
 /// # Safety
@@ -192,14 +211,15 @@ pub fn begin<A: Net>(skb: Skb) -> Result<&'static Hop<A>, DropReason> {
     Ok(hop)
 }
 
-/// [`begin`], behind its global function.
+/// [`begin`], behind its global function. The functions stand side by side, not one in the other: stack.
 #[inline(always)]
 pub fn make<A: Net>(skb: Skb) -> u64 {
-    let made = match mapped::<A>(skb) {
-        Ok(()) => open::<A>(skb),
-        Err(reason) => Err(reason),
-    };
-    match made {
+    match may_begin::<A>()
+        .and_then(|()| mapped::<A>(skb))
+        .and_then(|()| prepare::<A>())
+        .and_then(|()| reserve::<A>(skb))
+        .and_then(|()| open::<A>(skb))
+    {
         Ok(()) => 0,
         Err(reason) => {
             let_go::<A>();
@@ -208,13 +228,32 @@ pub fn make<A: Net>(skb: Skb) -> u64 {
     }
 }
 
+/// Whether who pays for the flow may have one more. Before anything is made for it: what an endpoint has no
+/// flow for, it must not hold a port for either.
+#[inline(always)]
+fn may_begin<A: Net>() -> Result<(), DropReason> {
+    let Work {
+        wish, held, made, ..
+    } = work::get::<A>()?;
+    *held = 0;
+    *made = 0;
+    let inward = if wish.outward() {
+        0
+    } else {
+        flow_flags::TO_ENDPOINT
+    };
+    limits::may_begin(
+        payer(wish.leg.endpoint, wish.client),
+        is_called(wish.kind.code(), inward),
+    )
+}
+
 /// Holds the mappings of a new flow. Where the port of its socket's mapping would lead this one flow astray, it
 /// gets a mapping to itself. Without a free port a strict network refuses and a balanced one shares a port that
 /// is in use towards other remote sockets.
-#[inline(never)]
+#[inline(always)]
 fn mapped<A: Net>(skb: Skb) -> Result<(), DropReason> {
     let work = work::get::<A>()?;
-    work.held = 0;
     if work.wish.maps {
         let strict = work.wish.options & port_flags::STRICT != 0;
         let mut found = mapping::secure::<A>(skb, u32::from(flow_flags::MAPPED));
@@ -241,11 +280,13 @@ fn mapped<A: Net>(skb: Skb) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// Lets go of the mappings of a flow that is not to be.
+/// Lets go of the mappings of a flow that is not to be. One that was made for it was never of any use, and
+/// does not rest.
 #[inline(never)]
 fn let_go<A: Net>() {
     let Ok(Work {
         held,
+        made,
         inside,
         callee,
         ..
@@ -254,31 +295,27 @@ fn let_go<A: Net>() {
         return;
     };
     if *held & u32::from(flow_flags::MAPPED) != 0 {
-        mapping::release::<A>(inside);
+        mapping::release::<A>(inside, *made == 0);
     }
     if *held & u32::from(flow_flags::CALLED) != 0 {
-        mapping::release::<A>(callee);
+        mapping::release::<A>(callee, true);
     }
     *held = 0;
 }
 
-/// Makes the two entries of a new flow as [`Work::wish`] says. Inserting the reply's entry is what keeps two
+/// Makes the reply's entry of a new flow as [`Work::wish`] says. Inserting it ([`reserve`]) is what keeps two
 /// flows from ever sharing an outside port towards the same remote socket, mapped or not.
 #[inline(never)]
-fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
+fn prepare<A: Net>() -> Result<(), DropReason> {
     let Work {
         packet: p,
         wish,
         flow,
         to,
-        key,
         held,
         ..
     } = work::get::<A>()?;
     let outward = wish.outward();
-    let inward = if outward { 0 } else { flow_flags::TO_ENDPOINT };
-    let called = is_called(wish.kind.code(), inward);
-    limits::may_begin(payer(wish.leg.endpoint, wish.client), called)?;
     // SAFETY: plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
     flow.to = p.tuple.reverse();
@@ -300,11 +337,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     flow.seen = 0;
     flow.next = 0;
     flow.ack = 0;
-    let mut traits = *held as u8;
-    if wish.options & port_flags::STRICT != 0 {
-        traits |= flow_flags::STRICT;
-    }
-    flow.flags = traits
+    flow.flags = traits(*held, wish.options)
         | match wish.kind {
             FlowKind::Masquerade | FlowKind::Forward | FlowKind::Hairpin => flow_flags::TO_ENDPOINT,
             FlowKind::Node => flow_flags::TO_NODE,
@@ -313,9 +346,34 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
             FlowKind::Publish | FlowKind::Inbound | FlowKind::Floating => 0,
         };
     *to = wish.to;
-    reserve(skb, wish, flow, to, key)?;
+    Ok(())
+}
 
-    // The other direction.
+/// What both entries of a flow have in common.
+#[inline(always)]
+const fn traits(held: u32, options: u32) -> u8 {
+    let strict = if options & port_flags::STRICT != 0 {
+        flow_flags::STRICT
+    } else {
+        0
+    };
+    held as u8 | strict
+}
+
+/// Makes and inserts the other direction's entry.
+#[inline(never)]
+fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
+    let Work {
+        packet: p,
+        wish,
+        flow,
+        to,
+        key,
+        held,
+        ..
+    } = work::get::<A>()?;
+    let outward = wish.outward();
+    let inward = if outward { 0 } else { flow_flags::TO_ENDPOINT };
     flow.to = *to;
     flow.packets = 1;
     flow.bytes = skb.len() as u64;
@@ -325,7 +383,7 @@ fn open<A: Net>(skb: Skb) -> Result<(), DropReason> {
     if outward {
         flow.device = wish.exit;
     }
-    flow.flags = traits | inward;
+    flow.flags = traits(*held, wish.options) | inward;
     if let L4::Tcp(flags) = p.l4 {
         let said = Said::default().and(flags, p.segment);
         flow.seen = said.seen;

@@ -9,8 +9,8 @@ use aya_ebpf::bindings::__sk_buff;
 
 use netd_common::addr::{V4, V6};
 
-use crate::{flows, mapping, sockets};
 use crate::skb::Skb;
+use crate::{flows, mapping, sockets};
 
 /// A function for each family.
 macro_rules! global {

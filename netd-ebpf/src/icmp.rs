@@ -16,10 +16,10 @@ use crate::fib::{self, Route};
 use crate::flows::{self, Hop};
 use crate::maps::PORT;
 use crate::rewrite::{self, csum};
-use crate::skb::Skb;
+use crate::skb::{Skb, receive};
 use crate::sum;
 use crate::verdict::Verdict;
-use crate::{neighbour, route, work};
+use crate::{floating, neighbour, route, work};
 
 /// Bytes that hold the headers of an error without options or extension headers, and those it quotes up to
 /// a TCP checksum.
@@ -178,6 +178,9 @@ fn outer_inner<A: Net>(skb: Skb, hook: Hook) -> Result<Verdict, DropReason> {
     work.to.dst = hop.to.dst;
     let to = &work.to;
     if hop.flags & flow_flags::TO_ENDPOINT != 0 {
+        if hook == Hook::UpOut {
+            return floating::hand_over(skb, p, to, hop);
+        }
         return route::deliver(skb, p, to, hop);
     }
     if hook != Hook::EpOut {
@@ -188,7 +191,12 @@ fn outer_inner<A: Net>(skb: Skb, hook: Hook) -> Result<Verdict, DropReason> {
         return Ok(Verdict::NEXT);
     }
     let port = port(skb)?;
-    match fib::route(skb, port.inner, &p.ip, to)? {
+    if hop.flags & flow_flags::TO_NODE != 0 {
+        // About a call of the node's to a floating address.
+        rewrite::apply(skb, p, to, 0)?;
+        return Ok(Verdict::redirect(receive(port.outer)));
+    }
+    match fib::route(skb, port.inner, &p.ip, route::routed_by(p, hop, to))? {
         Route::Out(exit) if hop.device != 0 && hop.device != exit => Err(DropReason::NotUplink),
         Route::Out(exit) => route::leave(skb, p, to, exit),
         Route::Node => Err(DropReason::NoRoute),

@@ -12,7 +12,7 @@ use netd_common::mapping::{
     Filter, dead, filter, flags, flows, fresh, held, is_dead, is_over, is_pair, released,
     remembers, sent_key, source,
 };
-use netd_common::maps::{Mapping, flow_flags, mapping_flags};
+use netd_common::maps::{FlowKind, Mapping, flow_flags, mapping_flags};
 use netd_common::nat::{TRIES, candidate};
 use netd_common::tuple::Tuple;
 use netd_common::wire::{L4, Packet};
@@ -208,7 +208,7 @@ fn usable<A: Net>(skb: Skb) -> Found {
     };
     *key = wish.to.reverse();
     if sockets::held::<A>(skb) || entry::<A>(key).is_some() {
-        release::<A>(inside);
+        release::<A>(inside, true);
         wish.to.sport = packet.tuple.sport;
         return Found::CLASH;
     }
@@ -300,6 +300,7 @@ fn enter<A: Net>() -> Found {
         outside,
         mapping: m,
         random,
+        made,
         ..
     }) = work::get::<A>()
     else {
@@ -312,6 +313,7 @@ fn enter<A: Net>() -> Found {
     match A::mappings().insert(&*inside, &*m, BPF_NOEXIST) {
         Ok(()) => {
             wish.to.sport = outside.dport;
+            *made = 1;
             Found::HELD
         }
         Err(rc) => {
@@ -361,7 +363,7 @@ pub fn find<A: Net>(p: &Packet<A>) -> Option<&'static Mapping<A>> {
 /// What a flow that comes in by a mapping is to be, as far as that says it.
 #[inline(always)]
 pub fn lead_in<A: Net>(wish: &mut Wish<A>, p: &Packet<A>, called: &Mapping<A>) {
-    wish.to = p.tuple;
+    wish.reset(FlowKind::Inbound, p.tuple);
     if let Ok(Work { callee, .. }) = work::get::<A>() {
         wish.to.dst = callee.src;
         wish.to.dport = callee.sport;
@@ -373,7 +375,6 @@ pub fn lead_in<A: Net>(wish: &mut Wish<A>, p: &Packet<A>, called: &Mapping<A>) {
         endpoint: called.endpoint,
         network: called.network,
     };
-    wish.publish = 0;
     wish.calls = true;
 }
 
@@ -393,7 +394,13 @@ pub fn is_of_endpoint<A: Net>(addr: A, port: Be16, proto: u8) -> bool {
 /// then.
 #[inline(never)]
 pub fn admit<A: Net>() -> Found {
-    let Ok(Work { callee, wish, .. }) = work::get::<A>() else {
+    let Ok(Work {
+        callee,
+        wish,
+        held: caller,
+        ..
+    }) = work::get::<A>()
+    else {
         return Found::RACE;
     };
     let Some(m) = A::mappings().get_ptr_mut(&*callee) else {
@@ -421,23 +428,28 @@ pub fn admit<A: Net>() -> Found {
     } else {
         Be16([0; 2])
     };
+    // Whom it has sent to among endpoints is known by their mappings, so who calls without one is nobody of
+    // them, whatever its port.
+    let unknown = wish.hairpin() && !wish.keeps && *caller & u32::from(flow_flags::MAPPED) == 0;
     let admitted = match filter(m.flags, m.first, remote.to_16(), wish.hairpin()) {
         Filter::Open => true,
         Filter::Shut => false,
+        Filter::IfSent if unknown => false,
         // SAFETY: a map value stays readable for the run of the program.
         Filter::IfSent => unsafe { SENT.get(&sent_key(m, word, remote, port)) }.is_some(),
     };
     if admitted {
         Found::HELD
     } else {
-        release::<A>(callee);
+        release::<A>(callee, true);
         Found::NONE
     }
 }
 
-/// A flow lets go of the mapping with this inside row.
+/// A flow lets go of the mapping with this inside row. `rests`: a strict one keeps its port from others for a
+/// while if it was the last.
 #[inline(never)]
-pub fn release<A: Net>(inside: &Tuple<A>) {
+pub fn release<A: Net>(inside: &Tuple<A>, rests: bool) {
     let Some(m) = A::mappings().get_ptr_mut(inside) else {
         return;
     };
@@ -445,9 +457,11 @@ pub fn release<A: Net>(inside: &Tuple<A>) {
     // its last flow has ended `idle` means nothing.
     let (before, flags) = unsafe {
         (*m).idle = bpf_ktime_get_ns();
-        (count(m, inside, released), (*m).flags)
+        let strict = if rests { mapping_flags::STRICT } else { 0 };
+        let step = |word, flags| released(word, flags & strict);
+        (count(m, inside, step), (*m).flags & strict)
     };
-    if before.is_some_and(|word| flows(word) == 1) && flags & mapping_flags::STRICT == 0 {
+    if before.is_some_and(|word| flows(word) == 1) && flags == 0 {
         // SAFETY: as above: its word is a dead one now, so it is ours to remove.
         unsafe { remove(m, inside) };
     }

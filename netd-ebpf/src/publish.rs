@@ -125,7 +125,6 @@ fn mapped_inner<A: Net>(skb: Skb, port: &'static Port) -> Result<Verdict, DropRe
 pub fn calls<A: Net>(skb: Skb, p: &Packet<A>, port: &Port) -> Result<(), DropReason> {
     let wish = &mut work::get::<A>()?.wish;
     wish.kind = FlowKind::Hairpin;
-    wish.exit = 0;
     wish.client = port.endpoint;
     wish.caller = Leg {
         device: skb.ifindex(),
@@ -134,8 +133,6 @@ pub fn calls<A: Net>(skb: Skb, p: &Packet<A>, port: &Port) -> Result<(), DropRea
         endpoint: port.endpoint,
         network: port.network,
     };
-    wish.options = 0;
-    wish.maps = false;
     wish.keeps = floating::leaves_with(port, p);
     if wish.keeps {
         wish.to.src = A::float(port);
@@ -219,18 +216,12 @@ fn open<A: Net>(
     caller: Option<&Port>,
 ) -> Result<&'static Hop<A>, DropReason> {
     let wish = &mut work::get::<A>()?.wish;
-    wish.to = p.tuple;
-    wish.exit = 0;
-    wish.calls = false;
+    wish.reset(FlowKind::Publish, p.tuple);
     aim::<A>(publish)?;
     if let Some(port) = caller {
         calls(skb, p, port)?;
     } else {
-        wish.kind = FlowKind::Publish;
         wish.ports = CLIENT_PORTS;
-        wish.client = 0;
-        wish.options = 0;
-        wish.maps = false;
         wish.keeps = true;
     }
     flows::begin::<A>(skb)

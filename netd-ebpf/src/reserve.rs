@@ -16,23 +16,17 @@ use crate::maps::{BPF_NOEXIST, EEXIST};
 use crate::skb::Skb;
 use crate::sockets;
 use crate::trace::trace;
-use crate::wish::Wish;
 use crate::work::{self, Work};
 
-/// Finds a source port for the original direction and inserts the reply's entry under it.
-#[inline(always)]
-pub fn reserve<A: Net>(
-    skb: Skb,
-    wish: &Wish<A>,
-    reply: &mut Flow<A>,
-    to: &mut Tuple<A>,
-    key: &mut Tuple<A>,
-) -> Result<(), DropReason> {
+/// Finds a source port for the original direction and inserts the reply's entry, `Work::flow`, under it.
+#[inline(never)]
+pub fn reserve<A: Net>(skb: Skb) -> Result<(), DropReason> {
     let work = work::get::<A>()?;
+    let wish = &work.wish;
     let mapped = work.held & u32::from(flow_flags::MAPPED) != 0;
     if mapped || wish.ports == PortRange::NONE {
-        *key = to.reverse();
-        return match insert_reply(key, reply) {
+        work.key = work.to.reverse();
+        return match insert_reply(&work.key, &mut work.flow) {
             Ok(()) => Ok(()),
             // Nobody but this socket takes its mapping's port towards somebody: another CPU has.
             Err(EEXIST) if mapped => Err(DropReason::FlowRace),
@@ -93,16 +87,16 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     if n > 0 && A::flows().get_ptr(&*key).is_some() {
         return 0;
     }
-    // A client's port is no port of the node; the node's own flow holds its own first choice.
-    if !wish.keeps {
-        if sockets::held::<A>(skb) {
-            if n == 0 {
-                trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);
-            }
-            return 0;
+    if sockets::held::<A>(skb) {
+        if n == 0 {
+            trace(Point::Taken, u32::from(to.sport.get()), taken::HELD);
         }
+        return 0;
+    }
+    // A client's port is no port of the node.
+    if !wish.keeps {
         *outside = Mapping::outside(to.src, to.sport, to.proto);
-        if is_strict::<A>(outside) {
+        if is_taken::<A>(outside, wish.maps) {
             return 0;
         }
     }
@@ -119,12 +113,13 @@ extern "C" fn attempt<A: Net>(n: u32, ctx: *mut c_void) -> c_long {
     1
 }
 
-/// Whether an outside socket is a mapping's that is shared with nobody.
+/// Whether an outside socket is a mapping's. One that is not strict is shared, but only by flows that have
+/// found none for themselves (`shares`): who has no mapping at all may have any port.
 #[inline(always)]
-fn is_strict<A: Net>(outside: &Tuple<A>) -> bool {
+fn is_taken<A: Net>(outside: &Tuple<A>, shares: bool) -> bool {
     let row = A::mappings().get_ptr(outside);
     // SAFETY: a map value stays mapped for the run of the program.
-    row.is_some_and(|row| unsafe { (*row).flags } & mapping_flags::STRICT != 0)
+    row.is_some_and(|row| !shares || unsafe { (*row).flags } & mapping_flags::STRICT != 0)
 }
 
 #[inline(always)]

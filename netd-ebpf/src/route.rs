@@ -110,13 +110,21 @@ fn along<A: Net>(
         rewrite::apply(skb, p, &hop.to, 0)?;
         return Ok(Verdict::redirect(receive(port.outer)));
     }
-    match fib::route(skb, port.inner, &p.ip, &hop.to)? {
+    match fib::route(skb, port.inner, &p.ip, routed_by(p, hop, &hop.to))? {
         // Another uplink has another address: the flow cannot move there.
         Route::Out(exit) if hop.device != 0 && hop.device != exit => Err(DropReason::NotUplink),
         Route::Out(exit) => leave(skb, p, &hop.to, exit),
         // The remote address has become the node's own.
         Route::Node => Err(DropReason::NoRoute),
     }
+}
+
+/// The tuple a packet of a flow is routed by: one that leaves by an uplink with another address, by its own,
+/// as the first of its flow was, else by the one it gets, `to`. Rules and multipath routes would part the
+/// flow's packets otherwise.
+#[inline(always)]
+pub const fn routed_by<'a, A>(p: &'a Packet<A>, hop: &Hop<A>, to: &'a Tuple<A>) -> &'a Tuple<A> {
+    if hop.device != 0 { &p.tuple } else { to }
 }
 
 /// To an address of a netd network: the sender's own, another one, or a gateway.
@@ -195,16 +203,7 @@ pub fn open_outward_from<A: Net>(
     let masquerade = port.flags & port_flags::MASQUERADE != 0;
     begins(p, masquerade || floats)?;
     let wish = &mut work::get::<A>()?.wish;
-    wish.kind = FlowKind::Forward;
-    wish.to = p.tuple;
-    wish.ports = PortRange::NONE;
-    wish.exit = 0;
-    wish.publish = 0;
-    wish.client = 0;
-    wish.options = 0;
-    wish.maps = false;
-    wish.calls = false;
-    wish.keeps = false;
+    wish.reset(FlowKind::Forward, p.tuple);
     wish.leg = Leg {
         device,
         mac: behind(skb, port, device)?,
@@ -276,7 +275,7 @@ pub fn leave<A: Net>(
 
 /// Refuses a packet that is larger than an endpoint's device takes and must not be cut to pieces.
 #[inline(always)]
-fn fits<A: Net>(skb: Skb, device: u32) -> Result<(), DropReason> {
+pub fn fits<A: Net>(skb: Skb, device: u32) -> Result<(), DropReason> {
     /// Below that every device takes it (RFC 791 section 3.1: what every host accepts), and nobody asks.
     const SMALL: usize = 576 + ETH_LEN;
     if skb.len() <= SMALL {

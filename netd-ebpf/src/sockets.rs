@@ -94,8 +94,10 @@ fn there<A: Net>(t: &Tuple<A>) -> Option<&'static Publish> {
     unsafe { PUBLISH.get(&*key) }
 }
 
-/// Whether the outside socket that gets the replies `Work::key` of the flow that `Work::wish` asks for is a
-/// published port or belongs to a socket of the node. The node's own flow has its own port to itself.
+/// Whether the flow that `Work::wish` asks for cannot have the outside socket that gets the replies
+/// `Work::key`: it is a published port, belongs to a socket of the node (the node's own flow has its own
+/// port to itself; a client's port is no port of the node), or is that of the caller itself, so that the
+/// answers would be taken for the questions.
 #[inline(always)]
 pub fn held<A: Net>(skb: Skb) -> bool {
     core::hint::black_box(A::held(skb.raw())) != 0
@@ -110,6 +112,12 @@ pub fn is_held<A: Net>(skb: Skb) -> u64 {
     else {
         return 1;
     };
+    if *key == packet.tuple {
+        return 1;
+    }
+    if wish.keeps {
+        return 0;
+    }
     match packet.l4 {
         L4::Tcp(_) | L4::Udp => {}
         L4::EchoRequest | L4::EchoReply | L4::Icmp(_) | L4::Other | L4::Fragment => return 0,

@@ -9,7 +9,6 @@ use netd_common::planted::UNREAD;
 use netd_common::publish::from_wire;
 use netd_common::reason::DropReason;
 use netd_common::stage::{self, Stage};
-use netd_common::tuple::Tuple;
 use netd_common::wire::{Eth, L4, Packet, Window, ethertype};
 
 use crate::L3;
@@ -19,8 +18,7 @@ use crate::maps::{NODE, PORT, UPLINK};
 use crate::skb::Skb;
 use crate::sockets::Owner;
 use crate::verdict::{SENT_BY_NETD, Verdict};
-use crate::wish::Leg;
-use crate::{floating, mapping, planted, publish, rewrite, route, sockets, work};
+use crate::{ending, floating, mapping, planted, publish, rewrite, route, sockets, work};
 
 /// A frame from the outside.
 #[inline(always)]
@@ -166,17 +164,10 @@ fn mapped_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
         return Ok(Verdict::NEXT);
     }
     let wish = &mut work.wish;
-    wish.kind = FlowKind::Inbound;
     mapping::lead_in(wish, p, called);
-    wish.options = if called.flags & mapping_flags::STRICT != 0 {
-        port_flags::STRICT
-    } else {
-        0
-    };
-    wish.ports = PortRange::NONE;
-    wish.exit = 0;
-    wish.client = 0;
-    wish.maps = false;
+    if called.flags & mapping_flags::STRICT != 0 {
+        wish.options = port_flags::STRICT;
+    }
     let hop = flows::begin::<A>(skb)?;
     route::to_endpoint(skb, p, hop)
 }
@@ -272,7 +263,7 @@ pub fn fragment_out<A: Net>(skb: Skb) -> Verdict {
 fn known_out<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
     if let Some(hop) = flows::follow(p, skb.len())? {
         if hop.flags & flow_flags::TO_ENDPOINT != 0 {
-            return floating::hand_over(skb, p, hop);
+            return floating::hand_over(skb, p, &hop.to, hop);
         }
         // A flow of the node that had to change its port, or an endpoint's that took the stack.
         rewrite::apply(skb, p, &hop.to, 0)?;
@@ -288,12 +279,25 @@ pub fn own(skb: Skb) -> Verdict {
         Ok(Eth {
             ethertype: ethertype::IPV4,
             ..
-        }) => new_out::<V4>(skb),
-        Ok(_) => new_out::<V6>(skb),
+        }) => own_ip::<V4>(skb),
+        Ok(_) => own_ip::<V6>(skb),
         Err(reason) => Verdict::of(Err(reason)),
     }
 }
 
+/// The functions stand side by side, not one in the other: stack.
+#[inline(always)]
+fn own_ip<A: Net>(skb: Skb) -> Verdict {
+    match new_out::<A>(skb) {
+        Verdict::OPEN => {
+            ending::give_way::<A>();
+            without_ports::<A>(skb)
+        }
+        decided => decided,
+    }
+}
+
+/// [`Verdict::OPEN`]: the node's own, without ports; who gets the answers is at `Work::key`.
 #[inline(never)]
 fn new_out<A: Net>(skb: Skb) -> Verdict {
     Verdict::of(new_out_inner::<A>(skb))
@@ -338,19 +342,43 @@ fn new_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
 /// they go before the mapping is asked, and a service has to answer from the port that was asked.
 #[inline(always)]
 fn of_itself<A: Net>(skb: Skb, p: &Packet<A>, uplink: &Uplink) -> Result<Verdict, DropReason> {
-    let reply: Tuple<A> = p.tuple.reverse();
-    // What has no ports cannot leave by another one.
-    if p.l4 == L4::Other || route::begins(p, true).is_err() {
+    if route::begins(p, true).is_err() {
         return Ok(Verdict::NEXT);
     }
-    let clashes = flows::entry(&reply).is_some()
-        || sockets::looks_published(p.l4, &reply)
+    // Not on the stack, which is deep below.
+    let work = work::get::<A>()?;
+    work.key = p.tuple.reverse();
+    let reply = &work.key;
+    if p.l4 == L4::Other {
+        if p.ip.dst.is_multicast() {
+            return Ok(Verdict::NEXT);
+        }
+        return Ok(Verdict::OPEN);
+    }
+    let clashes = flows::entry(reply).is_some()
+        || sockets::looks_published(p.l4, reply)
         || (mapping::is_of_endpoint(p.tuple.src, p.tuple.sport, p.tuple.proto)
-            && sockets::owner_of(skb, p.l4, &reply) == Owner::Nobody);
+            && sockets::owner_of(skb, p.l4, reply) == Owner::Nobody);
     if !clashes {
         return Ok(Verdict::NEXT);
     }
     of_node(skb, p, uplink, p.tuple.src)
+}
+
+/// A packet of the node's own that has no ports, and cannot leave by another one: the endpoint's flow that was
+/// in its way has ended, and it is tracked so that none begins while it lasts.
+#[inline(never)]
+fn without_ports<A: Net>(skb: Skb) -> Verdict {
+    let Ok(work) = work::get::<A>() else {
+        return Verdict::NEXT;
+    };
+    let p = &work.packet;
+    // SAFETY: a map value stays readable for the run of the program.
+    let Some(uplink) = (unsafe { UPLINK.get(&skb.ifindex()) }) else {
+        return Verdict::NEXT;
+    };
+    // Untracked where there is no room.
+    of_node(skb, p, uplink, p.tuple.src).unwrap_or(Verdict::NEXT)
 }
 
 /// Begins a flow of the node that leaves with the address `src` and, if it must, another port.
@@ -362,18 +390,10 @@ fn of_node<A: Net>(
     src: A,
 ) -> Result<Verdict, DropReason> {
     let wish = &mut work::get::<A>()?.wish;
-    wish.kind = FlowKind::Node;
-    wish.to = p.tuple;
+    wish.reset(FlowKind::Node, p.tuple);
     wish.to.src = src;
     wish.ports = flows::outside_ports(p.l4, uplink, Range::default());
-    wish.leg = Leg::NODE;
-    wish.exit = 0;
-    wish.publish = 0;
-    wish.client = 0;
-    wish.options = 0;
     wish.maps = wish.ports != PortRange::NONE;
-    wish.calls = false;
-    wish.keeps = false;
     let hop = flows::begin::<A>(skb)?;
     rewrite::apply(skb, p, &hop.to, 0)?;
     Ok(Verdict::NEXT)

@@ -71,6 +71,24 @@ pub struct Wish<A> {
 }
 
 impl<A: Net> Wish<A> {
+    /// A flow that is nobody's yet and leaves as it comes, with tuple `to`: what is asked for beyond that is
+    /// set afterwards. Field by field: as a whole it would be made on the stack first.
+    #[inline(always)]
+    pub fn reset(&mut self, kind: FlowKind, to: Tuple<A>) {
+        self.kind = kind;
+        self.to = to;
+        self.ports = PortRange::NONE;
+        self.leg = Leg::NODE;
+        self.exit = 0;
+        self.from_node = false;
+        self.publish = 0;
+        self.client = 0;
+        self.options = 0;
+        self.maps = false;
+        self.calls = false;
+        self.keeps = false;
+    }
+
     /// Whether an endpoint calls another one.
     #[inline(always)]
     pub const fn hairpin(&self) -> bool {

@@ -50,6 +50,8 @@ pub struct Work<A> {
     pub found: Found,
     /// Which mappings are held for the flow in the making: `flow_flags`.
     pub held: u32,
+    /// 1: the mapping of who begins it was made for it.
+    pub made: u32,
     /// The published port that is looked for.
     pub publish: PublishKey,
     /// The node's socket that is looked for: not on the stack, the search is deep in a call chain.

@@ -4,6 +4,8 @@
 mod allocator;
 #[path = "packet/answers.rs"]
 mod answers;
+#[path = "packet/clash.rs"]
+mod clash;
 #[path = "packet/connection.rs"]
 mod connection;
 #[path = "packet/floating.rs"]

@@ -53,7 +53,7 @@ pub mod name {
     pub const MAP6: &str = "MAP6";
     /// LRU: [`SentKey`](super::SentKey) -> `u32` (unused).
     pub const SENT: &str = "SENT";
-    /// `u32` number of an endpoint -> `u64`: the flows it has.
+    /// `u32` number of an endpoint -> [`Usage`](super::Usage): the flows it has.
     pub const USAGE: &str = "USAGE";
     /// One [`Limits`](super::Limits).
     pub const LIMITS: &str = "LIMITS";

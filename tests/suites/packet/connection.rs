@@ -104,6 +104,22 @@ fn only_a_reset_in_the_window_ends_a_connection_and_every_one_is_passed_on() {
 }
 
 #[test]
+fn a_forged_segment_does_not_let_a_forged_end_count() {
+    profiles(|w, family| {
+        for ahead in [1 << 24, 1 << 30, 0x7fff_0000] {
+            let forged = 5_101 + ahead;
+            for end in [Flags::RST, Flags(0x11)] {
+                open(w, family);
+                hears(w, Flags::ACK, (forged, 1_001), 0, family);
+                hears(w, end, (forged, 1_001), 0, family);
+                state(w, "established");
+                w.forget_mappings(family);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_syn_is_refused_by_a_reset_that_acknowledges_it() {
     profiles(|w, family| {
         says(w, Flags::SYN, (1_000, 0), family);

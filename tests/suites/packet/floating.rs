@@ -353,6 +353,55 @@ fn the_node_reaches_it_and_gets_the_answers() {
 }
 
 #[test]
+fn errors_about_the_nodes_calls_reach_it_and_its_own_reach_the_endpoint() {
+    World::both(|w, family| {
+        w.float(&FLOAT, family, &A);
+        let first = Packet::udp(&NODE, 40_000, &FLOAT, 80, family);
+        let mut inside = first.clone().to(&A, 80);
+        (inside.src_mac, inside.dst_mac) = (GATEWAY.mac, A.mac);
+        w.up_out(&first).redirected().is(&inside);
+        // The endpoint refuses it.
+        let unreachable = if family == Family::V4 { (3, 3) } else { (1, 4) };
+        let error = Packet::error(&A, unreachable, &inside)
+            .from_mac(A.mac)
+            .to_gateway();
+        let out = w.ep_out(&A, &error);
+        out.redirected();
+        let wanted = Packet::error(&FLOAT, unreachable, &first);
+        assert_eq!(
+            out.bytes[14..],
+            wanted.bytes()[14..],
+            "about the packet as the node sent it"
+        );
+        // The node refuses an answer.
+        let answer = inside.answer().to_gateway();
+        let sport = answer.sport;
+        let seen = answer.clone().from(&FLOAT, sport);
+        w.ep_out(&A, &answer).redirected().is(&seen);
+        let error = Packet::error(&NODE, unreachable, &seen);
+        let out = w.up_out(&error);
+        out.redirected();
+        assert_eq!(out.mark, SENT_BY_NETD, "by a redirect that egress can do");
+        let wanted = Packet::error(&NODE, unreachable, &answer);
+        assert_eq!(out.bytes[14..], wanted.bytes()[14..]);
+    });
+}
+
+#[test]
+fn the_node_may_call_whatever_is_published_on_it_and_nothing_too_big() {
+    World::both(|w, family| {
+        w.float(&FLOAT, family, &A);
+        w.publish(Some(&FLOAT), family, 17, 8080, &B, 80);
+        w.limit(8080, &[]);
+        let call = Packet::udp(&NODE, 40_000, &FLOAT, 8080, family);
+        w.up_out(&call).redirected();
+        let mut large = Packet::udp(&NODE, 40_000, &FLOAT, 80, family);
+        large.payload = vec![7; 1_600];
+        w.up_out(&large).dropped(DropReason::TooBig);
+    });
+}
+
+#[test]
 fn questions_on_the_link_are_answered_with_the_uplinks_mac() {
     World::run(|w| {
         for family in [Family::V4, Family::V6] {

@@ -460,25 +460,23 @@ fn a_service_of_the_node_is_not_shadowed_by_an_endpoints_port() {
     World::both(|w, family| {
         // CVE-2021-3773: an endpoint sends from the port of a service to the client, so that the client's
         // next request looks like an answer.
-        let service = UdpSocket::bind((NODE.ip(family), 20_100)).unwrap();
+        let _service = UdpSocket::bind((NODE.ip(family), 20_100)).unwrap();
         let port = call(w, &A, 20_100, &OUTSIDE, family);
         assert_ne!(port, 20_100);
         let request = Packet::udp(&OUTSIDE, 80, &NODE, 20_100, family);
         w.up_in(&request).passed().unchanged();
-        drop(service);
-        w.forget_mappings(family);
         // The service comes later, and the endpoint's mapping is open to all.
         options(w, &A, port_flags::FILTER_ANY);
-        assert_eq!(call(w, &A, 20_100, &OUTSIDE, family), 20_100);
-        let _service = UdpSocket::bind((NODE.ip(family), 20_100)).unwrap();
-        let request = Packet::udp(&OUTSIDE_TWO, 80, &NODE, 20_100, family);
+        assert_eq!(call(w, &A, 20_300, &OUTSIDE, family), 20_300);
+        let _younger = UdpSocket::bind((NODE.ip(family), 20_300)).unwrap();
+        let request = Packet::udp(&OUTSIDE_TWO, 80, &NODE, 20_300, family);
         w.up_in(&request).passed().unchanged();
         // Nor can the endpoint attract that client from now on.
-        assert_ne!(call(w, &A, 20_100, &OUTSIDE_TWO, family), 20_100);
+        assert_ne!(call(w, &A, 20_300, &OUTSIDE_TWO, family), 20_300);
         w.up_in(&request).passed().unchanged();
         // Nor can another endpoint take the answers of a mapping.
-        let b = call(w, &B, 20_100, &OUTSIDE, family);
-        assert_ne!(b, 20_100);
+        let b = call(w, &B, 20_300, &OUTSIDE, family);
+        assert_ne!(b, 20_300);
     });
 }
 

@@ -1,6 +1,7 @@
 //! What an endpoint sends to its gateway: to the node, to other endpoints, or on to the outside.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 
 use netd_common::maps::port_flags;
 use netd_common::reason::Hook;
@@ -202,6 +203,29 @@ fn a_new_flow_leaves_by_the_uplink_of_its_route_with_that_uplinks_address() {
             Family::V6 => "2001:db8:3::2".parse::<Ipv6Addr>().unwrap().into(),
         };
         w.ep_out(&A, &packet).redirected().is(&wanted);
+    });
+}
+
+#[test]
+fn every_packet_of_a_flow_is_routed_as_its_first_was() {
+    World::both(|w, family| {
+        w.second_uplink();
+        let (ip, from, via) = match family {
+            Family::V4 => ("-4", "10.1.0.0/16", "192.0.3.1"),
+            Family::V6 => ("-6", "fd00::/16", "2001:db8:3::1"),
+        };
+        w.ip(&format!("route add default via {via} dev wan0 table 100"));
+        let rule = |verb| {
+            let rule = ["rule", verb, "from", from, "lookup", "100"];
+            let done = Command::new("ip").arg(ip).args(rule).status().unwrap();
+            assert!(done.success());
+        };
+        rule("add");
+        let packet = Packet::udp(&A, 20_100, &OUTSIDE, 80, family).to_gateway();
+        let first = w.ep_out(&A, &packet).redirected().bytes.clone();
+        let second = w.ep_out(&A, &packet).redirected().bytes.clone();
+        rule("del");
+        assert_eq!(first, second);
     });
 }
 

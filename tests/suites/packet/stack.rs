@@ -84,7 +84,6 @@ fn the_nodes_own_traffic_passes_untouched_and_untracked() {
             Packet::ping(&NODE, 7, &OUTSIDE, family),
             Packet::new(&NODE, 0, &OUTSIDE, 7, L4::Pong, family),
             Packet::new(&NODE, 0, &OUTSIDE, 0, L4::Icmp(3, 3), family),
-            Packet::new(&NODE, 0, &OUTSIDE, 0, L4::Other(47), family),
         ] {
             w.up_out(&packet).passed().unchanged();
             let out = w.tc(Hook::UpOut, NODE.device, foreign, &packet.bytes());
