@@ -10,15 +10,17 @@ use super::error::Result;
 use crate::datapath::FlowRecord;
 
 impl Core {
-    /// Ends the flows of endpoints and publishes that no longer exist: a daemon that was killed between
-    /// removing their rows and ending their flows left them.
+    /// Ends the flows of endpoints, publishes and floating addresses that no longer exist: a daemon that was
+    /// killed between removing their rows and ending their flows left them.
     pub(super) fn end_orphaned_flows(&mut self) {
         let desired = &self.desired;
+        let floating = desired.floating.values().map(|f| f.address).collect();
         let gone = |number: u32| number != 0 && !desired.endpoints.contains_key(&number);
         let ended = self.node.datapath.flows_remove(&|f| {
             gone(f.endpoint)
                 || gone(f.client)
                 || (f.publish != 0 && !desired.publishes.contains_key(&f.publish))
+                || f.lost_its_floating(&floating)
         });
         match ended {
             Ok(0) => {}
@@ -159,6 +161,30 @@ mod tests {
             let filter: FlowFilter = serde_json::from_str(query).unwrap();
             assert_eq!(fits(&flow(), &filter, None), wanted, "{query}");
         }
+    }
+
+    #[test]
+    fn a_flow_by_a_floating_address_ends_when_that_is_none_any_more() {
+        let all = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let all = std::collections::BTreeSet::from(all);
+        let none = std::collections::BTreeSet::new();
+        // Out with 192.0.2.1, and in by it.
+        let out = FlowRecord {
+            kind: FlowKind::Floating,
+            ..flow()
+        };
+        let into = FlowRecord {
+            src: out.dst,
+            dst: out.nat_src,
+            nat_src: out.dst,
+            nat_dst: out.src,
+            ..out.clone()
+        };
+        for flow in [out, into] {
+            assert!(!flow.lost_its_floating(&all), "{flow:?}");
+            assert!(flow.lost_its_floating(&none), "{flow:?}");
+        }
+        assert!(!flow().lost_its_floating(&none), "another kind");
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Datapath {
             .map_err(wrong)?;
         row.set(0, Raw(limits), 0).map_err(wrong)?;
         let ender = Ender::new(load::classifier(e, FLOW_END)?)?;
-        Ok(Self {
+        let mut datapath = Self {
             log: if options.verbose {
                 Some(log::Log::new(e)?)
             } else {
@@ -216,7 +216,10 @@ impl Datapath {
             mode,
             endpoints,
             stages,
-        })
+        };
+        // A daemon that was killed may have left the map without the word, or the word without the map.
+        datapath.floats_noted()?;
+        Ok(datapath)
     }
 
     /// What traces a packet through these programs and maps.

@@ -135,19 +135,32 @@ impl Datapath {
         self.publishes.all()
     }
 
-    /// Gives an address to an endpoint.
+    /// Gives an address to an endpoint. That there are such is said first: a row that nobody looks for would
+    /// be taken for whole by the next start.
     pub fn float_set(&mut self, address: IpAddr, float: &Float) -> Result<()> {
-        self.floats.set(wide(address), *float)?;
-        self.node_change(|node| node.flags |= node_flags::FLOATS)
+        self.node_change(|node| node.flags |= node_flags::FLOATS)?;
+        let set = self.floats.set(wide(address), *float);
+        if set.is_err() {
+            self.floats_noted()?;
+        }
+        set
     }
 
     /// Takes one back; its flows are the caller's business.
     pub fn float_remove(&mut self, address: IpAddr) -> Result<()> {
         self.floats.remove(wide(address))?;
-        if self.floats.all()?.is_empty() {
-            self.node_change(|node| node.flags &= !node_flags::FLOATS)?;
-        }
-        Ok(())
+        self.floats_noted()
+    }
+
+    /// Says whether there are floating addresses, as the map has it.
+    pub(super) fn floats_noted(&mut self) -> Result<()> {
+        let any = !self.floats.all()?.is_empty();
+        self.node_change(|node| {
+            node.flags &= !node_flags::FLOATS;
+            if any {
+                node.flags |= node_flags::FLOATS;
+            }
+        })
     }
 
     /// All floating addresses.
@@ -242,7 +255,11 @@ impl Datapath {
             }
         };
         let Raw(mut node) = self.node.get(&0, 0).map_err(error("look-up"))?;
+        let before = node;
         change(&mut node);
+        if node == before {
+            return Ok(());
+        }
         failpoint::step(name::NODE);
         self.node.set(0, Raw(node), 0).map_err(error("insert"))
     }

@@ -123,6 +123,12 @@ impl FlowRecord {
             | FlowKind::Inbound => false,
         }
     }
+
+    /// Whether it was by a floating address that is none of `addresses`, which are all there are.
+    pub fn lost_its_floating(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        // One of its two ends is such an address; of a hairpin nobody can tell any more.
+        self.kind == FlowKind::Floating && !self.is_by_floating(addresses)
+    }
 }
 
 /// Whom a mapping lets in.
