@@ -13,7 +13,7 @@ use super::trace::Kept;
 use crate::apply::Node;
 use crate::config::{AttachChoice, Settings};
 use crate::datapath::{AttachMode, Datapath, Options};
-use crate::model::{Change, masquerade};
+use crate::model::Change;
 use crate::net::events::is_made_name;
 use crate::net::link::{self, Link};
 use crate::net::reaper::Reaper;
@@ -29,7 +29,6 @@ impl Core {
         let (store, mut desired) =
             Store::open(&settings.state_dir, &settings.instance, random_ula()?)?;
         desired.masquerade = settings.masquerade;
-        masquerade::check_silent(desired.masquerade, desired.networks.values())?;
         let netlink = Netlink::open()?;
         for uplink in &settings.uplinks {
             link::must_ifindex(uplink).context("uplink")?;

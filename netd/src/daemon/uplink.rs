@@ -10,7 +10,7 @@ use super::core::Core;
 use super::error::Result;
 use crate::config::XdpChoice;
 use crate::datapath::{Datapath, XdpMode};
-use crate::model::masquerade::silent;
+use crate::model::masquerade::{silent, too_many};
 use crate::net::events::is_made_name;
 use crate::net::link::Link;
 use crate::net::route::{Address, Route};
@@ -111,20 +111,29 @@ impl Core {
     /// Brings the ports at which the node keeps quiet up to what networks and daemon ask for.
     pub(super) fn refresh_silent(&mut self) {
         let networks = self.desired.networks.values();
+        let wanted = silent(self.desired.masquerade, networks);
         let mut ports = [Range::default(); SILENT];
-        for (to, from) in ports
-            .iter_mut()
-            .zip(silent(self.desired.masquerade, networks))
-        {
+        for (to, from) in ports.iter_mut().zip(&wanted) {
             *to = Range {
                 min: from.first(),
                 max: from.last(),
             };
         }
+        // Networks that fitted may meet a daemon with other ports of its own.
+        let wrong = match self.node.datapath.silent_set(ports) {
+            Ok(()) if wanted.len() <= SILENT => None,
+            Ok(()) => Some(too_many(&wanted).to_string()),
+            Err(e) => Some(format!("masquerade ports: {e}")),
+        };
         let key = "silent ports".to_owned();
-        match self.node.datapath.silent_set(ports) {
-            Ok(()) => drop(self.problems.remove(&key)),
-            Err(e) => drop(self.problems.insert(key, format!("masquerade ports: {e}"))),
+        match wrong {
+            None => drop(self.problems.remove(&key)),
+            Some(line) => {
+                if self.problems.get(&key) != Some(&line) {
+                    tracing::warn!("{line}");
+                }
+                self.problems.insert(key, line);
+            }
         }
     }
 

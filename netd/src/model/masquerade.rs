@@ -103,23 +103,32 @@ pub fn silent<'a>(
     out
 }
 
-/// Refuses more separate ranges than the programs compare a port with.
+/// Refuses a change after which there are more separate ranges than the programs compare a port with. Were
+/// there too many before, as other options of the daemon may have it, what leaves them or makes them fewer is
+/// fine.
 pub fn check_silent<'a>(
     daemon: Options,
-    networks: impl Iterator<Item = &'a Network>,
+    before: impl Iterator<Item = &'a Network>,
+    after: impl Iterator<Item = &'a Network>,
 ) -> Result<(), ModelError> {
-    let ranges = silent(daemon, networks);
-    if ranges.len() <= SILENT {
+    let ranges = silent(daemon, after);
+    let before = silent(daemon, before);
+    if ranges.len() <= SILENT || ranges.len() < before.len() || ranges == before {
         return Ok(());
     }
+    Err(too_many(&ranges))
+}
+
+/// What is wrong with more separate ranges than there is room for.
+pub fn too_many(ranges: &[MasqueradePorts]) -> ModelError {
     let list: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-    Err(ModelError::Value {
+    ModelError::Value {
         what: "masquerade ports",
         value: list.join(", "),
         why: format!(
             "a node can have {SILENT} separate ranges, its networks' and the daemon's together; choose ports next to one of the others"
         ),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -239,13 +248,24 @@ mod tests {
     #[test]
     fn more_separate_ranges_than_there_is_room_for_are_refused() {
         let span = |n: u32| with(|o| o.ports = ports(&format!("{}-{}", n * 100, n * 100 + 9)));
-        let four: Vec<Network> = (1..=4).map(|n| net(span(n))).collect();
-        assert_eq!(check_silent(Options::default(), four.iter()), Ok(()));
-        assert_eq!(check_silent(span(3), four.iter()), Ok(()));
-        let e = check_silent(span(5), four.iter()).unwrap_err().to_string();
-        assert!(
-            e.contains("100-109, 200-209") && e.contains("4 separate"),
-            "{e}"
-        );
+        let all: Vec<Network> = (1..=5).map(|n| net(span(n))).collect();
+        let four = || all[..4].iter();
+        let none = || [].iter();
+        assert_eq!(check_silent(Options::default(), none(), four()), Ok(()));
+        assert_eq!(check_silent(span(3), none(), four()), Ok(()));
+        for (daemon, before, after) in [
+            (span(5), none(), four()),
+            (Options::default(), four(), all.iter()),
+            (span(9), four(), all.iter()),
+        ] {
+            let e = check_silent(daemon, before, after).unwrap_err().to_string();
+            assert!(
+                e.contains("100-109, 200-209") && e.contains("4 separate"),
+                "{e}"
+            );
+        }
+        // The daemon's options are to blame: what makes it no worse is no longer in the way.
+        assert_eq!(check_silent(span(9), four(), four()), Ok(()));
+        assert_eq!(check_silent(span(9), four(), all[..2].iter()), Ok(()));
     }
 }

@@ -24,8 +24,20 @@ pub struct Context<'a> {
     pub mac: Mac,
 }
 
-/// The record of a network that is asked for; its number is still 0.
+/// The record of a network that is made alone; its number is still 0.
 pub fn build(
+    desired: &Desired,
+    context: &Context<'_>,
+    request: &NetworkCreate,
+) -> Result<Network, ModelError> {
+    let network = record(desired, context, request)?;
+    let there = || desired.networks.values();
+    masquerade::check_silent(desired.masquerade, there(), there().chain([&network]))?;
+    Ok(network)
+}
+
+/// The same where others change with it: what they have together is still to be checked.
+pub(super) fn record(
     desired: &Desired,
     context: &Context<'_>,
     request: &NetworkCreate,
@@ -71,8 +83,6 @@ pub fn build(
         owner: request.owner.clone().unwrap_or_else(|| "cli".into()),
     };
     masquerade::check(&network, network.options)?;
-    let all = desired.networks.values().chain([&network]);
-    masquerade::check_silent(desired.masquerade, all)?;
     Ok(network)
 }
 

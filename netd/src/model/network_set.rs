@@ -42,11 +42,9 @@ pub fn change(
     }
     let matters = |n: &Network| (n.options, n.has_gateway());
     if matters(&changed) != matters(network) {
-        let others = desired
-            .networks
-            .values()
-            .filter(|n| n.number != network.number);
-        masquerade::check_silent(desired.masquerade, others.chain([&changed]))?;
+        let all = || desired.networks.values();
+        let others = all().filter(|n| n.number != network.number);
+        masquerade::check_silent(desired.masquerade, all(), others.chain([&changed]))?;
     }
     changed.gateways.sort_by_key(IpAddr::is_ipv6);
     let taken = |mac: Mac| desired.endpoints_of(network.number).any(|e| e.mac == mac);

@@ -1,6 +1,6 @@
 //! Options of masquerade: of the daemon, of a network, and what the programs are told.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use netd_api::{Filtering, Profile};
 use netd_common::maps::{Range, port_flags};
 use netd_tests::lab::{Lab, Network};
@@ -167,19 +167,62 @@ fn options_of_masquerade_that_cannot_be_are_refused_and_change_nothing() -> Resu
     }
     let after: serde_json::Value = lab.node.netd_json(&["network", "ls"])?;
     assert_eq!(before, after);
-    // What adjoins a range is no further one; a daemon with a fifth does not start, and says why.
+    // What adjoins a range is no further one.
     lab.node
         .netd_ok(&["network", "set", "web", "--masquerade-ports", "5001-5999"])?;
-    lab.node.stop(Signal::SIGTERM)?;
+    Ok(())
+}
+
+#[test]
+fn a_daemon_with_a_range_too_many_starts_says_so_and_keeps_the_rest_in_order() -> Result<()> {
+    let lab = Lab::new("masquerade-too-many")?;
+    for (n, range) in ["2000-2000", "3000-3000", "4000-4000", "5000-5999"]
+        .iter()
+        .enumerate()
+    {
+        lab.network_with(&format!("n{n}"), &["--masquerade-ports", range])?;
+    }
     lab.node.reconfigure(|o| {
         o.args
             .extend(["--masquerade-ports".into(), "9000-9001".into()]);
     });
-    let e = lab.node.start().err().context("it started")?;
-    assert!(
-        format!("{e:#}{}", lab.node.log()).contains("9000-9001"),
-        "{e:#}"
-    );
-    lab.node.reconfigure(|o| o.args.clear());
-    lab.node.start()
+    let problems = || -> Result<Vec<String>> {
+        Ok(lab
+            .node
+            .netd_json::<netd_api::Status>(&["status"])?
+            .problems)
+    };
+    // Twice: whatever is wrong, a start leaves nothing of the one before.
+    for _ in 0..2 {
+        lab.node.restart(Signal::SIGKILL)?;
+        let all = problems()?;
+        assert_eq!(all.len(), 1, "{all:?}");
+        let says = ["masquerade ports", "9000-9001", "4 separate ranges"];
+        assert!(says.iter().all(|w| all[0].contains(w)), "{all:?}");
+    }
+    let ranges = [
+        (2_000, 2_000),
+        (3_000, 3_000),
+        (4_000, 4_000),
+        (5_000, 5_999),
+    ];
+    assert_eq!(silent(&lab)?, ranges);
+    // What makes it no worse is done all the same.
+    lab.node
+        .netd_ok(&["network", "set", "n0", "--storm", "9"])?;
+    lab.network("plain")?;
+    let said = lab
+        .node
+        .netd(&["network", "create", "x", "--masquerade-ports", "7000-7000"])?;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    lab.node.netd_ok(&["network", "rm", "n3"])?;
+    assert_eq!(problems()?, Vec::<String>::new());
+    let ranges = [
+        (2_000, 2_000),
+        (3_000, 3_000),
+        (4_000, 4_000),
+        (9_000, 9_001),
+    ];
+    assert_eq!(silent(&lab)?, ranges);
+    Ok(())
 }

@@ -174,6 +174,7 @@ impl Work<'_> {
         let wanted = self.endpoints_that_stay();
         self.take_away();
         self.networks_to_make();
+        self.networks_together();
         self.endpoints_to_make(wanted);
         self.floating();
         self.publishes();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use netd_api::{NetworkCreate, object};
 
 use super::{Refusal, Work};
-use crate::model::{ModelError, Network, Object, ipam, network};
+use crate::model::{ModelError, Network, Object, ipam, masquerade, network};
 
 /// Fields that cannot be changed while a network is there.
 const FIXED: [&str; 3] = ["kind", "subnets", "internal"];
@@ -73,7 +73,7 @@ impl Work<'_> {
         };
         // Itself is not in its own way.
         let this = self.networks.networks.remove(&old.number);
-        let new = network::build(&self.networks, &context, &request);
+        let new = network::record(&self.networks, &context, &request);
         self.networks.networks.extend(this.map(|n| (old.number, n)));
         let mut new = new?;
         new.number = old.number;
@@ -118,7 +118,7 @@ impl Work<'_> {
                     mac,
                     ..self.context
                 };
-                Ok(network::build(&self.after, &context, &request)?)
+                Ok(network::record(&self.after, &context, &request)?)
             });
             match made {
                 Err(e) => self.problem(object::network(&request.name), e),
@@ -126,6 +126,23 @@ impl Work<'_> {
                     record.number = self.after.take_number();
                     self.put(Object::Network(record));
                 }
+            }
+        }
+    }
+
+    /// Checks what all networks have together. The first of the file with which it is too much is named.
+    pub(super) fn networks_together(&mut self) {
+        let (daemon, before) = (self.after.masquerade, &self.before.networks);
+        let asked = |n: &&Network| self.manifest.networks.iter().any(|r| r.name == n.name);
+        let mut all: Vec<&Network> = self.after.networks.values().collect();
+        all.retain(|n| !asked(n));
+        for request in &self.manifest.networks {
+            let mut made = self.after.networks.values();
+            all.extend(made.find(|n| n.name == request.name));
+            let checked = masquerade::check_silent(daemon, before.values(), all.iter().copied());
+            if let Err(e) = checked {
+                self.problem(object::network(&request.name), e);
+                return;
             }
         }
     }

@@ -372,6 +372,48 @@ fn floating_addresses_go_with_their_endpoint_and_come_again_with_it() {
 }
 
 #[test]
+fn ranges_of_ports_are_counted_as_they_are_after_the_file() {
+    let mut node = Node::default();
+    let with = |ranges: [Option<u32>; 5]| {
+        let networks = ranges.iter().zip(1..).map(|(range, n)| {
+            let mut net = network(&format!("n{n}"), &[&format!("10.{n}.0.0/24")], None);
+            let ports = |r: u32| format!("{}-{}", r * 100, r * 100 + 9).parse().unwrap();
+            net.masquerade_ports = range.map(ports);
+            net
+        });
+        manifest(networks.collect(), vec![])
+    };
+    let none = after(&empty(), &with([None; 5]), &mut node);
+    let five = with([Some(11), Some(12), Some(13), Some(14), Some(15)]);
+    for before in [&none, &empty()] {
+        let refused = ask(before, &five, &mut node).unwrap_err();
+        assert_eq!(refused.problems.len(), 1, "{:?}", refused.problems);
+        assert_eq!(refused.problems[0].object, "network n5");
+        assert!(refused.problems[0].error.contains("4 separate ranges"));
+    }
+    // One goes, another comes: at no place are there five of them.
+    let four = with([Some(11), Some(12), Some(13), Some(14), None]);
+    let d = after(&none, &four, &mut node);
+    after(
+        &d,
+        &with([None, Some(12), Some(13), Some(14), Some(15)]),
+        &mut node,
+    );
+    after(
+        &d,
+        &with([Some(15), Some(14), Some(13), Some(12), None]),
+        &mut node,
+    );
+    // Too many because of the daemon's own: what has nothing to do with that may still change.
+    let mut d = d;
+    d.masquerade.ports = "3000-3009".parse().ok();
+    let mut calm = four.clone();
+    calm.networks[4].storm = Some(7);
+    assert_eq!(after(&d, &calm, &mut node).networks.len(), 5);
+    assert!(ask(&d, &five, &mut node).is_err());
+}
+
+#[test]
 fn a_port_that_changes_hands_goes_with_its_new_place() {
     let mut node = Node::default();
     let d = after(&empty(), &shop(), &mut node);
