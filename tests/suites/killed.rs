@@ -1,6 +1,8 @@
 //! The daemon is killed at the steps of everything that changes its state: its next start has the old state
 //! or the new one, whole, and nothing else is left of either.
 
+#[path = "killed/rows.rs"]
+mod rows;
 #[path = "killed/state.rs"]
 mod state;
 
@@ -10,7 +12,8 @@ use std::io::{Read as _, Seek as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use netd_tests::lab::netns::Ns;
+use netd_api::{Endpoint, EndpointState, Status};
+use netd_tests::lab::netns::{self, Ns};
 use netd_tests::lab::{Lab, wait};
 use state::State;
 
@@ -237,6 +240,39 @@ fn while_a_network_in_use_is_set() -> Result<()> {
 }
 
 #[test]
+fn while_a_network_in_use_gets_a_gateway() -> Result<()> {
+    let scene = Scene::new("killed-gateway", &["a"], &[])?;
+    let make = "network create web --subnet 10.90.0.0/24 --subnet fd90::/64 --gateway none";
+    let attach =
+        "attach @a --network web --name a --mac 02:00:00:00:00:0a --ip 10.90.0.7 --ip fd90::7";
+    scene.must(make)?;
+    scene.must(attach)?;
+    // A gateway comes and does not go again: all is made anew for that.
+    let old = scene.state()?;
+    let set = "network set web --gateway 10.90.0.1 --gateway fd90::1";
+    let back = format!("detach a ; network rm web ; {make} ; {attach}");
+    scene.must(set)?;
+    let new = scene.state()?;
+    scene.must(&back)?;
+    scene.one_way(set, &back, [&old, &new])
+}
+
+#[test]
+fn while_a_floating_address_is_added_or_removed() -> Result<()> {
+    let scene = Scene::new("killed-floating", &["a"], &[])?;
+    scene.must("network create web --subnet 10.90.0.0/24 --subnet fd90::/64")?;
+    scene.must("attach @a --network web --name a --mac 02:00:00:00:00:0a")?;
+    for address in ["192.0.2.77", "2001:db8:1::77"] {
+        let (add, rm) = (
+            format!("floating add {address} a"),
+            format!("floating rm {address}"),
+        );
+        scene.sweep(&add, &rm)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn while_an_endpoint_with_ports_is_attached_or_detached() -> Result<()> {
     let scene = Scene::new("killed-attach", &["a", "b"], &["8080", "8081"])?;
     scene.must("network create web --subnet 10.90.0.0/24 --subnet fd90::/64")?;
@@ -267,9 +303,50 @@ fn while_a_network_is_made_anew_with_its_endpoints() -> Result<()> {
     files("killed-anew", &OLD.replace("10.80.0.", "10.82.0."))
 }
 
+#[test]
+fn an_endpoint_of_a_file_whose_namespace_goes_meanwhile_is_gone_and_comes_again() -> Result<()> {
+    let scene = Scene::new("killed-lost", &["a", "b", "c", "s"], &[])?;
+    let node = &scene.lab.node;
+    let apply = format!("apply -f {}", scene.write("old.toml", OLD)?);
+    // Behind the commit nothing is made yet.
+    let mut before = String::new();
+    for at in 1.. {
+        let step = scene.dies_at(at, &apply)?.context("it is over")?;
+        if before == "storing" {
+            break;
+        }
+        before = step;
+        node.start()?;
+    }
+    let name = scene.lab.id().ns("b");
+    netns::remove(&name)?;
+    node.start()?;
+    let states = || -> Result<Vec<(String, EndpointState)>> {
+        let all: Vec<Endpoint> = node.netd_json(&["endpoint", "ls"])?;
+        Ok(all.into_iter().map(|e| (e.name, e.state)).collect())
+    };
+    let with = |b| {
+        let all = [
+            ("a", EndpointState::Bound),
+            ("b", b),
+            ("s", EndpointState::Bound),
+        ];
+        all.map(|(name, state)| (name.to_owned(), state))
+    };
+    assert_eq!(states()?, with(EndpointState::Gone));
+    let status: Status = node.netd_json(&["status"])?;
+    let only = |p: &String| p.starts_with("endpoint b is gone");
+    assert!(status.problems.iter().all(only), "{status:?}");
+    scene.must("attach @c --network web --name c ; publish a 9090:90 ; detach c")?;
+    Ns::create(&name)?;
+    scene.must(&apply)?;
+    assert_eq!(states()?, with(EndpointState::Bound));
+    Ok(())
+}
+
 /// Goes from one file to another and back.
 fn files(name: &str, new: &str) -> Result<()> {
-    let scene = Scene::new(name, &["a", "b", "c"], &["8080", "8081"])?;
+    let scene = Scene::new(name, &["a", "b", "c", "s"], &["8080", "8081"])?;
     let apply = |name, text| -> Result<String> {
         Ok(format!("apply -f {} --prune", scene.write(name, text)?))
     };
@@ -298,9 +375,16 @@ target = "@b"
 network = "web"
 ips = ["10.80.0.3", "fd80::3"]
 mac = "02:00:00:00:00:0b"
+
+[endpoint.s]
+target = "@s"
+network = "web"
+ips = ["10.80.0.9", "fd80::9"]
+mac = "02:00:00:00:00:09"
 "#;
 
-/// The network gets another MTU, `a` is made anew with another port, `b` goes, others come, with a network.
+/// The network gets another MTU, which `s` follows, `a` is made anew with another port, `b` goes, others come,
+/// with a network.
 const NEW: &str = r#"
 name = "shop"
 
@@ -318,6 +402,12 @@ network = "web"
 ips = ["10.80.0.2", "fd80::2"]
 mac = "02:00:00:00:01:0a"
 publish = ["8080:80/udp", "8081:81/udp"]
+
+[endpoint.s]
+target = "@s"
+network = "web"
+ips = ["10.80.0.9", "fd80::9"]
+mac = "02:00:00:00:00:09"
 
 [endpoint.c]
 target = "@c"

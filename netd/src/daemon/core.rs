@@ -162,11 +162,10 @@ impl Core {
             (Err(e), stored) => {
                 self.desired.apply(&back);
                 if stored.is_ok() {
-                    self.store
-                        .commit(back, self.desired.meta.next_number)
-                        .wait()?;
+                    self.store_back(back, e)
+                } else {
+                    e
                 }
-                e
             }
             (Ok(()), Err(e)) => {
                 self.desired.apply(&back);
@@ -175,6 +174,22 @@ impl Core {
             }
         };
         Err(error)
+    }
+
+    /// Stores what takes a change back that failed, and says why it did.
+    pub(super) fn store_back(&mut self, back: Change, why: ServiceError) -> ServiceError {
+        let stored = self.store.commit(back, self.desired.meta.next_number);
+        match stored.wait() {
+            Ok(()) => why,
+            Err(e) => {
+                let line = format!("what was taken back is still stored: {e}");
+                let next = "the next start of the daemon makes it";
+                tracing::error!("{line}; {next}");
+                self.problems
+                    .insert("store".into(), format!("store: {line}; {next}"));
+                why.and(&line)
+            }
+        }
     }
 
     /// Stores a removal, then makes it real as far as it goes: what fails is tried again later.

@@ -37,6 +37,13 @@ impl ServiceError {
         Self::of(line, None)
     }
 
+    /// The same, and what went wrong besides.
+    #[must_use]
+    pub fn and(mut self, besides: &str) -> Self {
+        self.line = format!("{}; {besides}", self.line);
+        self
+    }
+
     /// A collision with what is there.
     pub fn conflict(line: impl Into<String>) -> Self {
         Self::of(line, Some(Fault::Conflict))
@@ -105,5 +112,17 @@ impl From<Failed> for ServiceError {
             }
             None => Self::node("unknown failure"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_besides_does_not_hide_why() {
+        let both = ServiceError::conflict("the port is taken").and("the disk is full");
+        assert_eq!(both.line, "the port is taken; the disk is full");
+        assert_eq!(both.fault, Some(Fault::Conflict));
     }
 }

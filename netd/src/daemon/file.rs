@@ -183,16 +183,17 @@ impl Core {
             .inspect_err(|_| self.release_claims())?;
         self.desired.meta.next_number = after.meta.next_number;
         let back = self.desired.apply(&change);
-        let mut reached = Vec::new();
+        let there: BTreeSet<String> = self.actual.devices.keys().cloned().collect();
+        let mut reached = Reached::default();
         let made = self
             .make_room(&before, &first)
             .and_then(|()| self.reach_inside(&before, &mut reached))
             .and_then(|()| self.settle(Scope::All, Mode::AllOrNothing));
         self.release_claims();
         if let Err(e) = made {
-            self.take_back(back, &reached);
-            return Err(e);
+            return Err(self.take_back(back, &there, &reached, e));
         }
+        self.note_followed(&reached);
         self.leaving.extend(leaving);
         self.finish_up(&before, &change);
         Ok(())
@@ -225,27 +226,32 @@ impl Core {
         settled
     }
 
-    fn take_back(&mut self, mut back: Change, reached: &[Reached]) {
-        for reached in reached.iter().rev() {
-            self.unreach(reached);
-        }
-        // What had to make room is made again.
+    /// Takes a change back that failed. `there`: the devices that were there before it.
+    fn take_back(
+        &mut self,
+        mut back: Change,
+        there: &BTreeSet<String>,
+        reached: &Reached,
+        why: ServiceError,
+    ) -> ServiceError {
+        self.unreach(reached);
+        // What had to make room is made again; what was gone before stays gone.
         for object in &mut back.put {
             if let Object::Endpoint(e) = object
+                && there.contains(&e.device())
                 && !self.actual.devices.contains_key(&e.device())
             {
                 e.made = false;
             }
         }
         self.desired.apply(&back);
-        let number = self.desired.meta.next_number;
-        if let Err(e) = self.store.commit(back, number).wait() {
-            tracing::error!("while taking back: {e}");
-        }
+        let why = self.store_back(back, why);
         self.node.reaper.wait();
         self.settle_onward(Scope::All);
         self.note_all_made();
+        self.note_lost();
         self.refresh_locals();
+        why
     }
 
     fn finish_up(&mut self, before: &Desired, change: &Change) {
@@ -283,5 +289,21 @@ impl Core {
         for number in new {
             self.note_made(number);
         }
+    }
+
+    /// Endpoints that are to be made and could not: they are gone, as if they had lost their devices later.
+    /// They show as that, a file makes them anew, and nothing else waits for them.
+    pub(super) fn note_lost(&mut self) {
+        let lost = |e: &&Endpoint| !e.made && !self.actual.devices.contains_key(&e.device());
+        let all = self.desired.endpoints.values().filter(lost);
+        let lost: Vec<(u32, String)> = all.map(|e| (e.number, e.name.clone())).collect();
+        if lost.is_empty() {
+            return;
+        }
+        for (number, name) in lost {
+            tracing::warn!("endpoint {name} could not be made: it is gone");
+            self.note_made(number);
+        }
+        self.settle_onward(Scope::All);
     }
 }

@@ -10,9 +10,9 @@ use super::uplink::Uplink;
 use crate::model::network::{self, Context};
 use crate::model::network_set;
 use crate::model::subnet::Occupied;
-use crate::model::{Change, Endpoint, Key, ModelError, Network, Object};
+use crate::model::{Change, Key, ModelError, Object};
 use crate::net::events::is_made_name;
-use crate::net::{NetError, NetnsFile, inside, link, ports, route};
+use crate::net::{NetError, link, ports, route};
 use crate::plan::Scope;
 
 /// MTU where neither the request nor an uplink says one.
@@ -47,8 +47,8 @@ impl Core {
         Ok(shown)
     }
 
-    /// Changes a network while it is in use. Endpoints get their new default routes first: a route to a
-    /// gateway that is not there yet leads nowhere, as no route did, so a crash in between does no harm.
+    /// Changes a network while it is in use. Endpoints get their new default routes when the change is stored
+    /// and real: a start after a crash in between finds them noted as behind.
     pub fn set_network(&mut self, name: &str, request: &NetworkSet) -> Result<ApiNetwork> {
         let node = self.occupied()?;
         let change = network_set::change(&self.desired, &node, free_mac()?, name, request)?;
@@ -59,57 +59,15 @@ impl Core {
             if let Some(outer) = self.actual.devices.get_mut(&before.outer()) {
                 outer.configured = false;
             }
-            let mut routed = Vec::new();
-            for object in &change.put {
-                if let Object::Endpoint(e) = object {
-                    routed.extend(self.add_defaults(e).map(|added| (e.clone(), added)));
-                }
-            }
             if let Err(e) = self.transact(change, Scope::Network(number)) {
-                for (endpoint, added) in routed {
-                    take_defaults(&endpoint, &added);
-                }
                 self.take_addresses(&before, &request.gateways);
                 return Err(e);
             }
+            self.catch_up();
             self.refresh_silent();
             tracing::info!("network {name} changed");
         }
         Ok(self.show_network(&self.desired.networks[&number]))
-    }
-
-    /// Takes addresses of a gateway that stays back that were just added.
-    pub(super) fn take_addresses(&mut self, before: &Network, added: &[std::net::IpAddr]) {
-        let outer = before.outer();
-        let ifindex = self.actual.ifindex(&outer);
-        let new = added.iter().filter(|ip| !before.gateways.contains(ip));
-        let nets = new.filter_map(|ip| before.with_prefix(*ip));
-        let requests: Vec<_> = nets
-            .map(|net| route::remove_address(&outer, ifindex, net))
-            .collect();
-        if ifindex != 0
-            && let Err(e) = self.node.netlink.batch(requests)
-        {
-            tracing::warn!("while taking back: {e}");
-        }
-    }
-
-    /// Adds the default routes of an endpoint that is there; says which ones were not there before.
-    /// None: its namespace cannot be found (any more), or it refuses.
-    pub(super) fn add_defaults(&self, endpoint: &Endpoint) -> Option<Vec<std::net::IpAddr>> {
-        self.actual.devices.get(&endpoint.device())?;
-        let added = NetnsFile::open(&endpoint.target).and_then(|ns| {
-            if ns.id == endpoint.netns {
-                inside::add_defaults(&ns, &endpoint.ifname, &endpoint.gateways)
-            } else {
-                Ok(vec![])
-            }
-        });
-        added
-            .inspect_err(|e| {
-                tracing::warn!("endpoint {} gets no default route: {e}", endpoint.name);
-            })
-            .ok()
     }
 
     /// Removes a network that has no endpoints.
@@ -178,15 +136,6 @@ impl Core {
         // IPv6 has link-local and multicast prefixes everywhere; no network may have those anyway.
         out.retain(|o| !is_everywhere(o.prefix.addr()));
         Ok(out)
-    }
-}
-
-/// Takes default routes back that were just added.
-pub(super) fn take_defaults(endpoint: &Endpoint, added: &[std::net::IpAddr]) {
-    let taken = NetnsFile::open(&endpoint.target)
-        .and_then(|ns| inside::remove_defaults(&ns, &endpoint.ifname, added));
-    if let Err(e) = taken {
-        tracing::warn!("endpoint {}: while taking back: {e}", endpoint.name);
     }
 }
 

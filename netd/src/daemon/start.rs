@@ -70,12 +70,14 @@ impl Core {
             core.node.reaper.wait();
             core.settle_onward(Scope::All);
         }
+        core.note_lost();
         if core.problems.is_empty() {
             core.node.datapath.hooks_replaced()?;
         }
         core.refresh_locals();
         core.end_orphaned_flows();
-        core.adopt_whole();
+        core.catch_up();
+        core.note_all_made();
         tracing::info!(
             networks = core.desired.networks.len(),
             endpoints = core.desired.endpoints.len(),
@@ -173,25 +175,6 @@ impl Core {
             .wait()?;
         self.desired.apply(&change);
         Ok(())
-    }
-
-    fn adopt_whole(&mut self) {
-        let whole = |device: &str| {
-            self.actual
-                .devices
-                .get(device)
-                .is_some_and(|d| d.configured)
-        };
-        let new: Vec<u32> = self
-            .desired
-            .endpoints
-            .values()
-            .filter(|e| !e.made && whole(&e.device()))
-            .map(|e| e.number)
-            .collect();
-        for number in new {
-            self.note_made(number);
-        }
     }
 }
 

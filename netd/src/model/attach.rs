@@ -2,7 +2,7 @@
 
 use netd_api::Attach;
 
-use super::records::{Endpoint, Netns};
+use super::records::{Behind, Endpoint, Netns};
 use super::{Desired, ModelError, ipam, lookup, name, overlap};
 
 /// What only the node can tell about a target.
@@ -89,6 +89,7 @@ pub fn build(
         addresses,
         gateways,
         made: false,
+        behind: Behind::default(),
         labels: request.labels.clone(),
         owner: request.owner.clone().unwrap_or_else(|| "cli".into()),
     })

@@ -216,7 +216,7 @@ impl Desired {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::records::{Netns, SCHEMA};
+    use crate::model::records::{Behind, Netns, SCHEMA};
 
     pub(crate) fn empty() -> Desired {
         Desired::new(Meta {
@@ -284,6 +284,7 @@ pub(crate) mod tests {
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
             gateways: vec![],
             made: true,
+            behind: Behind::default(),
             labels: netd_api::Labels::new(),
             owner: "cli".into(),
         };

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub use desired::{Change, Desired, Key, Object};
-pub use records::{Endpoint, Floating, Meta, Netns, Network, Publish};
+pub use records::{Behind, Endpoint, Floating, Meta, Netns, Network, Publish};
 
 /// Whose fault a refusal is, for the API's status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

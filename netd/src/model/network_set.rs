@@ -57,6 +57,7 @@ pub fn change(
         // As at attach: an internal network leads nowhere.
         if !changed.internal && changed.gateways != network.gateways {
             endpoint.gateways.clone_from(&changed.gateways);
+            endpoint.behind.routes = true;
             put.push(Object::Endpoint(endpoint));
         }
     }
@@ -105,6 +106,7 @@ mod tests {
     use netd_api::{Filtering, Profile};
 
     use super::*;
+    use crate::model::Behind;
     use crate::model::desired::tests::{empty, endpoint, network};
 
     const MAC: Mac = [2, 0, 0, 0, 0, 9];
@@ -138,6 +140,11 @@ mod tests {
         let wanted: [IpAddr; 2] = ["10.1.0.1".parse().unwrap(), "fd01::1".parse().unwrap()];
         assert_eq!(d.networks[&seg].gateways, wanted);
         assert!(d.endpoints.values().all(|e| e.gateways == wanted));
+        let routes = Behind {
+            routes: true,
+            mtu: false,
+        };
+        assert!(d.endpoints.values().all(|e| e.behind == routes));
         // The same again is nothing to do, one family after the other is fine.
         assert_eq!(ask(&d, &["10.1.0.1"]).unwrap(), Change::default());
         let (mut d, seg) = without_gateway();

@@ -147,6 +147,23 @@ pub struct Netns {
     pub cookie: u64,
 }
 
+/// What inside of an endpoint has yet to follow its network, which has changed while it stays. It is stored
+/// with that change: whoever is killed in between finds it at the next start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Default routes are to come.
+    pub routes: bool,
+    /// The MTU is another one.
+    pub mtu: bool,
+}
+
+impl Behind {
+    /// Whether it is nothing.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -175,6 +192,9 @@ pub struct Endpoint {
     pub gateways: Vec<IpAddr>,
     /// Whether the attach that made it came to its end.
     pub made: bool,
+    /// What inside is not yet as the network is.
+    #[serde(default, skip_serializing_if = "Behind::is_none")]
+    pub behind: Behind,
     /// Labels.
     pub labels: Labels,
     /// Who asked for it.

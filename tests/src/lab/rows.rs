@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
+use bytemuck::Pod;
 use netd_common::addr::{Addr, V4, V6};
 use netd_common::mapping;
 use netd_common::maps::{self, Mapping, Port, mapping_flags, name};
@@ -76,6 +77,14 @@ impl Node {
         let map: HashMap<MapData, u32, Plain<Port>> =
             Map::HashMap(self.pinned(name::PORT)?).try_into()?;
         Ok(map.get(&ifindex, 0)?.0)
+    }
+
+    /// All rows of a hash map.
+    pub fn rows<K: Pod, V: Pod>(&self, map: &str) -> Result<Vec<(K, V)>> {
+        let map: HashMap<MapData, Plain<K>, Plain<V>> =
+            Map::HashMap(self.pinned(map)?).try_into()?;
+        let rows = map.iter().map(|row| row.map(|(k, v)| (k.0, v.0)));
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     /// The row of the node itself.

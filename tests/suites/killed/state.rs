@@ -57,6 +57,7 @@ pub fn of(lab: &Lab, spaces: &[Ns], ports: &[&str]) -> Result<State> {
     }
     state.insert("pins".into(), pins);
     state.insert("rows".into(), rows);
+    state.insert("values".into(), crate::rows::values(lab)?);
     let mut args = vec!["-c", BIND];
     args.extend(ports);
     state.insert("ports".into(), lines(&node.ok("python3", &args)?));

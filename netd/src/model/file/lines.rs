@@ -10,7 +10,15 @@ use crate::model::name::ShowMac;
 use crate::model::{Desired, Endpoint, Floating, Network, Publish};
 
 /// Fields of records that are the daemon's own affair.
-const INTERNAL: [&str; 6] = ["number", "id", "gateway_mac", "netns", "made", "endpoint"];
+const INTERNAL: [&str; 7] = [
+    "number",
+    "id",
+    "gateway_mac",
+    "netns",
+    "made",
+    "behind",
+    "endpoint",
+];
 
 /// The fields in which two records of a kind differ; the names are the record's own, so that a new
 /// option needs nothing here.

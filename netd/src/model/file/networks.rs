@@ -48,12 +48,16 @@ impl Work<'_> {
             self.anew_networks.insert(old.number, why);
             return;
         }
-        if old.gateways != new.gateways && !new.internal {
-            let mut endpoints: Vec<_> = self.before.endpoints_of(old.number).cloned().collect();
-            for endpoint in &mut endpoints {
-                endpoint.gateways.clone_from(&new.gateways);
-            }
-            for endpoint in endpoints {
+        let routes = old.gateways != new.gateways && !new.internal;
+        let mtu = old.mtu != new.mtu;
+        if routes || mtu {
+            let endpoints: Vec<_> = self.before.endpoints_of(old.number).cloned().collect();
+            for mut endpoint in endpoints {
+                if routes {
+                    endpoint.gateways.clone_from(&new.gateways);
+                }
+                endpoint.behind.routes |= routes;
+                endpoint.behind.mtu |= mtu;
                 self.put(Object::Endpoint(endpoint));
             }
         }

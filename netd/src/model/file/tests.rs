@@ -414,6 +414,50 @@ fn ranges_of_ports_are_counted_as_they_are_after_the_file() {
 }
 
 #[test]
+fn endpoints_that_stay_are_noted_as_behind_a_network_that_changes() {
+    let mut node = Node::default();
+    let d = after(&empty(), &shop(), &mut node);
+    let behind = |d: &Desired| {
+        let all = d.endpoints.values();
+        all.map(|e| (e.behind.routes, e.behind.mtu))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(behind(&d), [(false, false); 2]);
+    let mut other = shop();
+    other.networks[0].mtu = Some(1400);
+    other.endpoints[1].mac = Some("02:00:00:00:00:99".into());
+    let step = ask(&d, &other, &mut node).unwrap();
+    assert_eq!(
+        behind(&step.after),
+        [(false, true), (false, false)],
+        "one is made anew"
+    );
+    let stays = |o: &Object| matches!(o, Object::Endpoint(e) if e.name == "a" && e.behind.mtu);
+    assert!(
+        step.change.put.iter().any(stays),
+        "it is stored with the change"
+    );
+    let told = lines(&step);
+    assert!(
+        told.iter().all(|(_, object)| *object != "endpoint a"),
+        "{told:?}"
+    );
+    // A gateway that comes, one that cannot be reached because the network is internal.
+    for (internal, wanted) in [(false, (true, false)), (true, (false, false))] {
+        let mut none = manifest(
+            vec![network("web", &["10.1.0.0/24"], None)],
+            vec![endpoint("a", "web", None)],
+        );
+        none.networks[0].no_gateway = true;
+        none.networks[0].internal = internal;
+        none.endpoints[0].ips = vec!["10.1.0.9".parse().unwrap()];
+        let d = after(&empty(), &none, &mut node);
+        none.networks[0].no_gateway = false;
+        assert_eq!(behind(&after(&d, &none, &mut node)), [wanted]);
+    }
+}
+
+#[test]
 fn a_port_that_changes_hands_goes_with_its_new_place() {
     let mut node = Node::default();
     let d = after(&empty(), &shop(), &mut node);
