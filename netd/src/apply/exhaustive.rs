@@ -9,15 +9,17 @@ use crate::model::desired::tests::empty;
 use crate::model::{Change, Desired, Endpoint, Network, Object, Publish};
 use crate::net::NetError;
 use crate::plan::tests::perform;
-use crate::plan::{Actual, Scope, Step, plan};
+use crate::plan::{Actual, Alias, Scope, Step, plan};
 
 /// The node: what steps have made of it.
 #[derive(Clone, Default)]
 struct Sim {
     world: Actual,
     next: u32,
-    /// Endpoint devices that were taken down.
+    /// Devices that were taken down.
     down: BTreeSet<String>,
+    /// Gateways that have lost their IPv6 addresses by that: up again does not bring them back.
+    flushed: BTreeSet<String>,
     /// Which step from now on fails.
     fail_at: Option<usize>,
     ran: usize,
@@ -30,8 +32,19 @@ impl Executor for Sim {
             return Err(NetError::Decode("made to fail".into()).into());
         }
         match step {
-            Step::Down { device, .. } => drop(self.down.insert(device.clone())),
-            Step::Up { device } | Step::Delete { device, .. } => drop(self.down.remove(device)),
+            Step::Down { device, .. } => {
+                self.down.insert(device.clone());
+                let known = self.world.devices.get(device);
+                if known.is_some_and(|d| matches!(d.alias, Alias::Network(_))) {
+                    self.flushed.insert(device.clone());
+                }
+            }
+            Step::Up { device } => drop(self.down.remove(device)),
+            Step::Delete { device, .. } => {
+                self.down.remove(device);
+                self.flushed.remove(device);
+            }
+            Step::MakeGateway(plan) => drop(self.flushed.remove(&plan.outer)),
             _ => {}
         }
         perform(&mut self.world, &mut self.next, step);
@@ -172,11 +185,12 @@ fn from_every_small_state_to_every_other_and_back_from_wherever_a_step_fails() {
                     }
                     assert_eq!(actual, known, "after {step:?} was taken back");
                     assert_eq!((&sim.world, sim.down.len()), (&known, 0), "{step:?}");
+                    assert!(sim.flushed.is_empty(), "{step:?}: {:?}", sim.flushed);
                     undone += 1;
                 }
             }
             assert_eq!(sim.world, actual);
-            assert!(sim.down.is_empty());
+            assert!(sim.down.is_empty() && sim.flushed.is_empty());
             same_but_for_ifindexes(&actual, &settled(wanted).1);
         }
     }

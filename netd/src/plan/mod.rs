@@ -129,7 +129,7 @@ pub enum Step {
     MakeEndpoint(EndpointPlan),
     /// Addresses, routes and up inside; then the alias says that the endpoint is whole.
     FinishEndpoint(EndpointPlan),
-    /// Takes a device down, so that nothing moves while its rows go.
+    /// Takes the device of an endpoint down, so that nothing moves while its rows go.
     Down {
         /// Its name.
         device: String,
@@ -185,8 +185,11 @@ pub fn plan(desired: &Desired, actual: &Actual, scope: Scope) -> Vec<Step> {
         .iter()
         .filter(|(name, device)| device.is_head(name) && !wanted(desired, device))
         .collect();
-    let mut steps: Vec<Step> = orphans
+    // Not a gateway: going down flushes its IPv6 addresses, and up does not bring them back.
+    let endpoints = orphans
         .iter()
+        .filter(|(_, d)| !matches!(d.alias, Alias::Network(_)));
+    let mut steps: Vec<Step> = endpoints
         .map(|(name, d)| Step::Down {
             device: (*name).clone(),
             ifindex: d.ifindex,
