@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Actual, Alias, Device, Step};
+use crate::plan::{Actual, Alias, Device, Ended, Step};
 
 /// What running a step brought to light.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,14 @@ pub fn record(actual: &mut Actual, step: &Step, outcome: Outcome) -> Vec<Step> {
         Step::Down { device, .. } => vec![Step::Up {
             device: device.clone(),
         }],
-        Step::Up { .. } | Step::EndFlows(_) => vec![],
+        Step::EndFlows(ended) => {
+            // It held all that waited, or is about something else.
+            if ended.holds(&actual.ending) {
+                actual.ending = Ended::default();
+            }
+            vec![]
+        }
+        Step::Up { .. } => vec![],
         Step::Port(k, v) => vec![Step::Port(*k, swap(&mut actual.ports, *k, v.as_ref()))],
         Step::Fdb(k, v) => vec![Step::Fdb(*k, swap(&mut actual.fdb, *k, v.as_ref()))],
         Step::Host(k, v) => vec![Step::Host(*k, swap(&mut actual.hosts, *k, v.as_ref()))],

@@ -54,6 +54,7 @@ pub fn settle(
     let mut errors = Vec::new();
     // Of devices, which are not tried again in this settling.
     let mut lasting = Vec::new();
+    let mut unended = None;
     for _ in 0..ROUNDS {
         let steps = plan(desired, actual, scope);
         if steps.is_empty() {
@@ -67,13 +68,15 @@ pub fn settle(
                     done += 1;
                     undo.push(record(actual, step, outcome));
                 }
-                Err(e) if mode == Mode::Onward => {
-                    if note_failure(actual, step) {
-                        lasting.push(e);
-                    } else {
-                        errors.push(e);
+                Err(e) if mode == Mode::Onward => match step {
+                    // The rows are gone: no plan would think of it again.
+                    Step::EndFlows(ended) => {
+                        actual.ending.extend(ended.clone());
+                        unended = Some(e);
                     }
-                }
+                    _ if note_failure(actual, step) => lasting.push(e),
+                    _ => errors.push(e),
+                },
                 // It is the last of a change: what is left over is found by the next settling.
                 Err(e) if matches!(step, Step::Delete { .. }) => tracing::warn!("{e}"),
                 Err(e) => {
@@ -87,6 +90,7 @@ pub fn settle(
         }
     }
     lasting.append(&mut errors);
+    lasting.extend(unended.filter(|_| !actual.ending.is_empty()));
     let errors = lasting;
     if errors.is_empty() {
         Ok(())
@@ -207,6 +211,40 @@ mod tests {
         }
         assert!(steps >= 6, "{steps}");
         assert_ne!(actual, before);
+    }
+
+    #[test]
+    fn flows_that_could_not_be_ended_are_ended_by_the_next_settling() {
+        let (mut d, web) = two_networks();
+        let mut actual = Actual::default();
+        let mut script = Script::default();
+        settle(&mut script, &d, &mut actual, Scope::All, Mode::Onward).unwrap();
+        let a = d.endpoints_of(web).next().unwrap().number;
+        d.apply(&Change {
+            put: vec![],
+            remove: vec![Key::Endpoint(a)],
+        });
+        script.fail_on = Some("EndFlows".into());
+        let scope = Scope::Endpoint {
+            network: web,
+            endpoint: a,
+        };
+        let e = settle(&mut script, &d, &mut actual, scope, Mode::Onward).unwrap_err();
+        assert!(e.line().contains("made to fail"));
+        assert_eq!(actual.ending.endpoints, [a].into());
+        assert_eq!(actual.devices.len(), 5, "the rest was done");
+        // It is in nobody else's way, and tried again with everything.
+        let b = d.endpoints.values().next().unwrap();
+        let other = Scope::Endpoint {
+            network: b.network,
+            endpoint: b.number,
+        };
+        settle(&mut script, &d, &mut actual, other, Mode::AllOrNothing).unwrap();
+        settle(&mut script, &d, &mut actual, Scope::All, Mode::Onward).unwrap_err();
+        script.fail_on = None;
+        settle(&mut script, &d, &mut actual, Scope::All, Mode::Onward).unwrap();
+        assert!(actual.ending.is_empty());
+        assert_eq!(plan(&d, &actual, Scope::All), []);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use netd_common::addr::{Be16, Mac, V6};
 use netd_common::maps::{FdbEntry, FdbKey, Float, HostEntry, Port, Publish, PublishKey, Target};
 
+use super::Ended;
+
 /// Key of `FDB` that can be ordered.
 pub type FdbId = (u32, Mac);
 /// Key of `PUBLISH` that can be ordered, behind the number of its endpoint: address in 16 bytes, port,
@@ -108,6 +110,8 @@ pub struct Actual {
     pub floats: BTreeMap<IpAddr, Float>,
     /// Subnets of the uplinks.
     pub uplinks: Vec<UplinkNet>,
+    /// Objects whose rows are gone and whose flows could not be ended yet.
+    pub ending: Ended,
     /// Devices a step of this settling failed on: not tried again until the next one.
     pub failed: BTreeSet<String>,
 }

@@ -136,7 +136,8 @@ fn slots(actual: &Actual, want: &Rows, scope: Scope) -> Vec<Step> {
     steps
 }
 
-/// Endpoints and publishes of `scope` that had rows and have none any more.
+/// Endpoints and publishes of `scope` that had rows and have none any more. What could not be ended before
+/// belongs to everything: a change of one object is not to fail by that of another.
 fn ended(actual: &Actual, want: &Rows, scope: Scope) -> Ended {
     fn missing(have: impl Iterator<Item = u32>, want: impl Iterator<Item = u32>) -> BTreeSet<u32> {
         let want: BTreeSet<u32> = want.collect();
@@ -153,9 +154,13 @@ fn ended(actual: &Actual, want: &Rows, scope: Scope) -> Ended {
         let now = want.floats.get(*ip).map(|w| w.endpoint);
         in_scope(scope, v.network) && now != Some(v.endpoint)
     });
-    Ended {
+    let mut ended = Ended {
         floating: lost.map(|(ip, _)| *ip).collect(),
         endpoints: missing(endpoints, want.ports.values().map(|p| p.endpoint)),
         publishes: missing(publishes, want.published.values().map(|p| p.number)),
+    };
+    if scope == Scope::All {
+        ended.extend(actual.ending.clone());
     }
+    ended
 }

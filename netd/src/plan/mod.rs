@@ -89,6 +89,20 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Whether all of others is in it.
+    pub fn holds(&self, others: &Self) -> bool {
+        self.endpoints.is_superset(&others.endpoints)
+            && self.publishes.is_superset(&others.publishes)
+            && self.floating.is_superset(&others.floating)
+    }
+
+    /// Takes others in.
+    pub fn extend(&mut self, others: Self) {
+        self.endpoints.extend(others.endpoints);
+        self.publishes.extend(others.publishes);
+        self.floating.extend(others.floating);
+    }
+
     /// Whether it is nothing at all.
     pub fn is_empty(&self) -> bool {
         self.endpoints.is_empty() && self.publishes.is_empty() && self.floating.is_empty()
