@@ -51,6 +51,7 @@ mod tests {
             ifindex,
             net: net.parse().unwrap(),
             usable: false,
+            own: false,
         };
         let all = [
             address("127.0.0.1/8", 1),

@@ -1,7 +1,6 @@
 //! netd's own devices on the node: gateway pairs and the node side of endpoints.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use super::link::{self, End, Set};
@@ -16,7 +15,8 @@ pub fn make_gateway(
     plan: &GatewayPlan,
 ) -> Result<(u32, u32)> {
     let alias = Alias::Network(plan.network.clone()).text(instance);
-    if link::ifindex(&plan.outer).is_none() {
+    let fresh = link::ifindex(&plan.outer).is_none();
+    if fresh {
         let end = |name, mac| End {
             name,
             mac,
@@ -41,7 +41,9 @@ pub fn make_gateway(
         });
     }
     let made = configure_gateway(netlink, plan, &alias);
-    if made.is_err()
+    // One that is in use stays whatever is wrong with it.
+    if fresh
+        && made.is_err()
         && let Some(ifindex) = link::ifindex(&plan.outer)
     {
         netlink.batch(vec![link::delete(&plan.outer, ifindex)])?;
@@ -93,14 +95,13 @@ fn configure_gateway(netlink: &mut Netlink, plan: &GatewayPlan, alias: &str) -> 
     Ok((outer, inner))
 }
 
-/// Takes addresses away that an outer end has from before: a network of the same name may have been made
-/// anew while nobody looked.
+/// Takes addresses away that netd has put on an outer end before: a network of the same name may have been
+/// made anew while nobody looked. Those that somebody else has put there are theirs.
 fn forget_addresses(netlink: &mut Netlink, plan: &GatewayPlan, outer: u32) -> Result<()> {
     let all = route::addresses(netlink)?;
-    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let stale = all.iter().filter(|a| {
-        a.ifindex == outer && !plan.addresses.contains(&a.net) && !link_local(a.net.addr())
-    });
+    let stale = all
+        .iter()
+        .filter(|a| a.ifindex == outer && a.own && !plan.addresses.contains(&a.net));
     let gone = stale.map(|a| route::remove_address(&plan.outer, outer, a.net));
     let gone: Vec<_> = gone.collect();
     if gone.is_empty() {

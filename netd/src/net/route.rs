@@ -4,13 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, Request, Result};
+
+/// Says that netd has put an address there (`IFA_PROTO`, Linux 5.18; the kernel's own end at 3).
+const PUT_BY_NETD: AddressProtocol = AddressProtocol::Other(b'n');
 
 /// An address of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub struct Address {
     pub net: IpNet,
     /// Usable as a source to anywhere: global scope, not tentative, not deprecated, not temporary.
     pub usable: bool,
+    /// netd has put it there.
+    pub own: bool,
 }
 
 impl Address {
@@ -74,6 +81,7 @@ fn address(ifindex: u32, net: IpNet) -> AddressMessage {
     m.header.index = ifindex;
     m.attributes.push(AddressAttribute::Local(net.addr()));
     m.attributes.push(AddressAttribute::Address(net.addr()));
+    m.attributes.push(AddressAttribute::Protocol(PUT_BY_NETD));
     match net {
         IpNet::V4(n) => m
             .attributes
@@ -147,7 +155,7 @@ fn read_address(message: &RouteNetlinkMessage) -> Option<Address> {
         return None;
     };
     let mut flags = AddressFlags::from_bits_retain(m.header.flags.bits().into());
-    let (mut local, mut address) = (None, None);
+    let (mut local, mut address, mut own) = (None, None, false);
     for attribute in &m.attributes {
         if let AddressAttribute::Local(ip) = attribute {
             local = Some(*ip);
@@ -155,6 +163,8 @@ fn read_address(message: &RouteNetlinkMessage) -> Option<Address> {
             address = Some(*ip);
         } else if let AddressAttribute::Flags(all) = attribute {
             flags = *all;
+        } else if let AddressAttribute::Protocol(by) = attribute {
+            own = *by == PUT_BY_NETD;
         }
     }
     let net = IpNet::new(local.or(address)?, m.header.prefix_len).ok()?;
@@ -166,6 +176,7 @@ fn read_address(message: &RouteNetlinkMessage) -> Option<Address> {
         ifindex: m.header.index,
         net,
         usable,
+        own,
     })
 }
 

@@ -183,3 +183,61 @@ fn a_long_name_gets_a_shortened_device() -> Result<()> {
     assert_ne!(one, two);
     Ok(())
 }
+
+#[test]
+fn what_somebody_else_puts_on_a_gateway_stays_there() -> Result<()> {
+    let lab = Lab::new("gateway-foreign")?;
+    let options = ["--subnet", "10.90.0.0/24", "--subnet", "fd90::/64"];
+    lab.network_with("web", &options)?;
+    let foreign = ["10.90.99.1/24", "fd90:99::1/64"];
+    for net in foreign {
+        lab.node.ip(&format!("addr add {net} dev nd-web\n"))?;
+    }
+    let there = || -> Result<()> {
+        let all = lab
+            .node
+            .ok("ip", &["-o", "addr", "show", "dev", "nd-web"])?;
+        for net in foreign.into_iter().chain(["10.90.0.1/24", "fd90::1/64"]) {
+            anyhow::ensure!(all.contains(net), "{net} is not there: {all}");
+        }
+        Ok(())
+    };
+    there()?;
+    // The gateway is brought into order by both.
+    lab.node
+        .netd_ok(&["network", "set", "web", "--storm", "9"])?;
+    there()?;
+    lab.node.restart(nix::sys::signal::Signal::SIGKILL)?;
+    there()
+}
+
+#[test]
+fn a_gateway_in_use_that_refuses_a_setting_stays() -> Result<()> {
+    let lab = Lab::new("gateway-refuses")?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    let index = || -> Result<String> {
+        let shown = lab.node.ok("ip", &["-o", "link", "show", "nd-web"])?;
+        Ok(shown.split(':').next().unwrap_or_default().to_owned())
+    };
+    let before = index()?;
+    // No IPv6 address can be added there any more.
+    let setting = "/proc/sys/net/ipv6/conf/nd-web/disable_ipv6";
+    let ipv6_off = |value: &str| {
+        lab.node
+            .ok("sh", &["-c", &format!("echo {value} > {setting}")])
+    };
+    ipv6_off("1")?;
+    let said = lab.node.netd(&["network", "set", "web", "--storm", "9"])?;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("nd-web"), "{said:?}");
+    assert_eq!(index()?, before, "it was made anew");
+    a.ping(lab.outside.v4())?;
+    a.ping(web.gateway(false)?)?;
+    ipv6_off("0")?;
+    lab.node
+        .netd_ok(&["network", "set", "web", "--storm", "9"])?;
+    assert_eq!(index()?, before);
+    a.ping(web.gateway(false)?)?;
+    a.ping(web.gateway(true)?)
+}
