@@ -71,7 +71,7 @@ impl Drop for Listener {
     }
 }
 
-/// One load of the programs at a time.
+/// One load of the programs at a time: held until it is over, whether somebody still waits for it or not.
 static LOADING: Mutex<()> = Mutex::const_new(());
 
 /// Listens to flows and drops.
@@ -87,20 +87,25 @@ pub async fn capture(handle: &Handle, of: CaptureOf) -> Result<Listener> {
 }
 
 async fn listen(handle: &Handle, wish: Wish) -> Result<Listener> {
-    let _one = LOADING.lock().await;
-    let loaded = match handle.call(|core| core.load_watching()).await? {
-        None => None,
+    let one = LOADING.lock().await;
+    let (loaded, _one) = match handle.call(|core| core.load_watching()).await? {
+        None => (None, one),
         Some(load) => {
-            let loaded = tokio::task::spawn_blocking(move || load.load()).await;
-            let loaded = loaded.map_err(|e| ServiceError::node(format!("loading: {e}")))?;
-            Some(loaded.map_err(|e| ServiceError::node(e.to_string()))?)
+            let loaded = tokio::task::spawn_blocking(move || (load.load(), one)).await;
+            let (loaded, one) = loaded.map_err(|e| ServiceError::node(format!("loading: {e}")))?;
+            let loaded = loaded.map_err(|e| ServiceError::node(e.to_string()))?;
+            (Some(loaded), one)
         }
     };
-    let listening = handle.call(move |core| core.listen(loaded, wish)).await?;
-    Ok(Listener {
-        listening,
-        handle: handle.clone(),
-    })
+    // Whoever asks may be gone when the core comes to it: then the answer leaves as any listener does.
+    let own = handle.clone();
+    let listener = move |core: &mut Core| {
+        Ok(Listener {
+            listening: core.listen(loaded, wish)?,
+            handle: own,
+        })
+    };
+    handle.call(listener).await
 }
 
 impl Core {
@@ -168,7 +173,9 @@ impl Core {
     }
 
     fn listen(&mut self, loaded: Option<Loaded>, wish: Wish) -> Result<Listening> {
-        if !self.node.datapath.is_watched() {
+        if self.watchers.reader.is_none() {
+            // An attempt that failed may have left some hooks with programs that nobody reads from.
+            self.node.datapath.unwatch()?;
             // The last listener may have gone since somebody asked.
             let loaded = match loaded {
                 Some(loaded) => loaded,
@@ -211,14 +218,26 @@ impl Core {
         }
     }
 
-    /// The programs that tell nothing are hooked again.
+    /// The programs that tell nothing are hooked again. Until they are somebody reads from the others, so that
+    /// the next listener hears.
     pub(super) fn end_watching(&mut self) {
-        if self.watchers.reader.take().is_none() {
+        if !self.node.datapath.is_watched() {
             return;
         }
         match self.node.datapath.unwatch() {
-            Ok(()) => tracing::info!("nobody watches any more"),
-            Err(e) => tracing::warn!("{e}; a restart of the daemon ends the watching"),
+            Ok(()) => {
+                // Nothing comes any more, so the thread has an end to come to.
+                drop(self.watchers.reader.take());
+                tracing::info!("nobody watches any more");
+            }
+            Err(e) => tracing::warn!("{e}; tried again within half a minute"),
+        }
+    }
+
+    /// Ends a watching that could not be ended when its last listener went.
+    pub(super) fn end_watching_of_nobody(&mut self) {
+        if self.node.datapath.is_watched() && self.watchers.hub.is_empty() {
+            self.end_watching();
         }
     }
 

@@ -157,5 +157,6 @@ impl Core {
         if self.problems.contains_key(SOCKETS) {
             self.hook_sockets();
         }
+        self.end_watching_of_nobody();
     }
 }

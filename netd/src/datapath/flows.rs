@@ -144,16 +144,14 @@ impl Ender {
         Self(Arc::clone(&self.0))
     }
 
-    /// Lets all handles run the program of `other`.
-    pub fn replace(&self, other: &Self) -> Result<()> {
-        let fd = other.handle()?;
+    /// Lets all handles run the program of a [`Self::handle`].
+    pub fn replace(&self, program: OwnedFd) {
         // What a panic elsewhere has left is a whole descriptor all the same.
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fd;
-        Ok(())
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = program;
     }
 
     /// The program, to run it without holding the lock.
-    fn handle(&self) -> Result<OwnedFd> {
+    pub fn handle(&self) -> Result<OwnedFd> {
         let fd = self.0.read().unwrap_or_else(PoisonError::into_inner);
         fd.try_clone().map_err(|e| Error::Load(e.to_string()))
     }

@@ -51,9 +51,13 @@ impl Events {
         self.ring.as_fd()
     }
 
-    /// Shows the events there are, and of packets the first bytes, oldest first.
-    pub fn read(&mut self, mut visit: impl FnMut(&Event, &[u8])) {
-        while let Some(record) = self.ring.next() {
+    /// Shows the events there are, and of packets the first bytes, oldest first, and no more than `most` of
+    /// them: there may be new ones quicker than they are read. What is left keeps [`Self::fd`] readable.
+    pub fn read(&mut self, most: usize, mut visit: impl FnMut(&Event, &[u8])) {
+        for _ in 0..most {
+            let Some(record) = self.ring.next() else {
+                return;
+            };
             let Some((head, rest)) = record.split_at_checked(size_of::<Event>()) else {
                 continue;
             };
@@ -176,18 +180,23 @@ impl Datapath {
         Ok(load)
     }
 
-    /// Hooks them. On any failure nothing has changed.
+    /// Hooks them. On a failure those that tell nothing are hooked again; should that fail too, some hooks have
+    /// the ones and some the others, [`Self::is_watched`], until [`Self::unwatch`] succeeds.
     pub fn watch_hook(&mut self, loaded: Loaded) -> Result<Events> {
         let Loaded {
             mut watching,
             events,
             ender,
         } = loaded;
+        let ender = ender.handle()?;
         if let Err(e) = hooks::replace_all(&mut watching.ebpf, &self.pins) {
-            hooks::replace_all(&mut self.ebpf, &self.pins)?;
+            if hooks::replace_all(&mut self.ebpf, &self.pins).is_err() {
+                // What is hooked must keep its stages.
+                self.watching = Some(watching);
+            }
             return Err(e);
         }
-        self.ender.replace(&ender)?;
+        self.ender.replace(ender);
         self.watching = Some(watching);
         Ok(events)
     }
@@ -203,9 +212,9 @@ impl Datapath {
         if self.watching.is_none() {
             return Ok(());
         }
-        let ender = Ender::new(load::classifier(&mut self.ebpf, FLOW_END)?)?;
+        let ender = Ender::new(load::classifier(&mut self.ebpf, FLOW_END)?)?.handle()?;
         hooks::replace_all(&mut self.ebpf, &self.pins)?;
-        self.ender.replace(&ender)?;
+        self.ender.replace(ender);
         self.watching = None;
         Ok(())
     }

@@ -179,15 +179,6 @@ impl Hub {
         }
     }
 
-    /// What is asked for.
-    pub fn asks(&self) -> Vec<Ask> {
-        self.state()
-            .listeners
-            .iter()
-            .map(|l| l.ask.clone())
-            .collect()
-    }
-
     /// Takes up names.
     pub fn update(&self, names: Names) {
         self.state().names.update(names);

@@ -13,6 +13,9 @@ use super::hub::Hub;
 use super::tell::Clock;
 use crate::datapath::Events;
 
+/// Records that are read before it is looked how many were lost meanwhile, and whether this is the end.
+const TURN: usize = 4_096;
+
 /// The thread.
 pub struct Reader {
     end: Option<PipeWriter>,
@@ -27,7 +30,7 @@ impl Reader {
             let mut lost = events.lost();
             loop {
                 let clock = clock();
-                events.read(|event, frame| hub.tell(event, frame, clock));
+                events.read(TURN, |event, frame| hub.tell(event, frame, clock));
                 let now = events.lost();
                 if now > lost {
                     hub.lose(now - lost);

@@ -59,7 +59,9 @@ fn no_instruction_for_a_watcher_is_left_while_nobody_watches() {
 
 fn read(events: &mut Events) -> Vec<(Event, Vec<u8>)> {
     let mut all = Vec::new();
-    events.read(|event, bytes| all.push((*event, bytes.to_vec())));
+    events.read(usize::MAX, |event, bytes| {
+        all.push((*event, bytes.to_vec()));
+    });
     all
 }
 
@@ -67,6 +69,23 @@ fn only(events: &mut Events) -> (Event, Vec<u8>) {
     let mut all = read(events);
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
+}
+
+#[test]
+fn no_more_records_are_read_at_a_time_than_asked_for() {
+    World::fresh(|w| {
+        let mut events = w.datapath().watch().expect("watch");
+        let packet = Packet::tcp(&A, 1, &OUTSIDE, 80, Flags::ACK, Family::V4).to_gateway();
+        for _ in 0..5 {
+            w.ep_out(&A, &packet).dropped(DropReason::TcpNoFlow);
+        }
+        let turn = |most| {
+            let mut count = 0;
+            events.read(most, |_, _| count += 1);
+            count
+        };
+        assert_eq!([2, 0, 2, 2, 2].map(turn), [2, 0, 2, 1, 0]);
+    });
 }
 
 fn addr(family: Family, host: &netd_tests::packet::Host) -> V6 {
