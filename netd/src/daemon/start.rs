@@ -71,7 +71,11 @@ impl Core {
             core.settle_onward(Scope::All);
         }
         core.note_lost();
-        if core.problems.is_empty() {
+        // Other problems have nothing to do with the programs of before.
+        if ["state", "uplinks"]
+            .iter()
+            .all(|p| !core.problems.contains_key(*p))
+        {
             core.node.datapath.hooks_replaced()?;
         }
         core.refresh_locals();

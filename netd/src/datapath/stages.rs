@@ -54,11 +54,12 @@ impl Stages {
         &self.pin
     }
 
-    /// Removes the maps of other loads: every hook has the programs of this one.
+    /// Removes the maps of other loads: every hook has the programs of this one. So are those that a load that
+    /// was cut off has pinned for the moment.
     pub fn only(&self) -> Result<()> {
         let dir = self.pin.parent().unwrap_or(&self.pin);
-        for number in numbers(dir)? {
-            let pin = dir.join(number.to_string());
+        for entry in fs::read_dir(dir).map_err(Error::pin(dir))? {
+            let pin = entry.map_err(Error::pin(dir))?.path();
             if pin != self.pin {
                 load::remove(&pin)?;
             }

@@ -1,6 +1,6 @@
 //! Options of masquerade: of the daemon, of a network, and what the programs are told.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use netd_api::{Filtering, Profile};
 use netd_common::maps::{Range, port_flags};
 use netd_tests::lab::{Lab, Network};
@@ -199,6 +199,11 @@ fn a_daemon_with_a_range_too_many_starts_says_so_and_keeps_the_rest_in_order() -
         assert_eq!(all.len(), 1, "{all:?}");
         let says = ["masquerade ports", "9000-9001", "4 separate ranges"];
         assert!(says.iter().all(|w| all[0].contains(w)), "{all:?}");
+        // A load of programs that was cut off leaves such a pin.
+        let stages = stages(&lab)?;
+        assert_eq!(stages.len(), 1, "{stages:?}");
+        let pin = stages.first().context("stages")?;
+        std::os::unix::fs::symlink("nowhere", pin.with_file_name("HELD"))?;
     }
     let ranges = [
         (2_000, 2_000),
@@ -225,4 +230,16 @@ fn a_daemon_with_a_range_too_many_starts_says_so_and_keeps_the_rest_in_order() -
     ];
     assert_eq!(silent(&lab)?, ranges);
     Ok(())
+}
+
+/// What is pinned for stages.
+fn stages(lab: &Lab) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for generation in std::fs::read_dir(lab.node.bpf_dir())? {
+        let dir = generation?.path().join("stages");
+        for entry in std::fs::read_dir(dir).into_iter().flatten() {
+            found.push(entry?.path());
+        }
+    }
+    Ok(found)
 }
