@@ -7,7 +7,7 @@ use netd_common::addr::{Addr, Be16};
 use netd_common::maps::{Range, SILENT, Uplink as Row};
 
 use super::core::Core;
-use super::error::Result;
+use super::error::{Result, ServiceError};
 use crate::config::XdpChoice;
 use crate::datapath::{Datapath, XdpMode};
 use crate::model::masquerade::{silent, too_many};
@@ -49,7 +49,12 @@ impl Uplink {
 impl Core {
     /// Brings hooks and rows of the uplinks up to what the node has now; what fails is a problem.
     pub(super) fn refresh_uplinks(&mut self) {
-        match self.try_refresh_uplinks() {
+        let before = self.uplinks.clone();
+        let refreshed = self.try_refresh_uplinks();
+        if self.uplinks != before {
+            self.refresh_watchers();
+        }
+        match refreshed {
             Ok(()) => drop(self.problems.remove("uplinks")),
             Err(e) => {
                 tracing::warn!("uplinks: {}", e.line);
@@ -78,23 +83,32 @@ impl Core {
             .copied()
             .filter(|i| wanted.iter().all(|l| l.ifindex != *i))
             .collect();
+        // What fails with one is no reason to leave the others as they are.
+        let mut wrong = Vec::new();
+        let mut note = |of: &str, done: Result<()>| {
+            if let Err(e) = done {
+                wrong.push(format!("{of}: {}", e.line));
+            }
+        };
         for ifindex in stale {
-            self.drop_uplink(ifindex, &wanted)?;
+            note(&ifindex.to_string(), self.drop_uplink(ifindex, &wanted));
         }
         // Rows and hooks a former daemon left for devices that are no uplinks any more.
         for ifindex in rows {
             if wanted.iter().all(|l| l.ifindex != ifindex) {
-                self.node.datapath.uplink_remove(ifindex)?;
+                let removed = self.node.datapath.uplink_remove(ifindex);
+                note(&ifindex.to_string(), removed.map_err(ServiceError::from));
             }
         }
         let hooked = self.node.datapath.hooked()?;
         for name in hooked.iter().filter(|d| !is_made_name(d)) {
             if wanted.iter().all(|l| l.name != *name) {
-                self.node.datapath.unhook(name)?;
+                let unhooked = self.node.datapath.unhook(name);
+                note(name, unhooked.map_err(ServiceError::from));
             }
         }
         for link in &wanted {
-            self.use_uplink(link, &addresses)?;
+            note(&link.name, self.use_uplink(link, &addresses));
         }
         self.follow_uplink_nets(nets(&wanted, &addresses));
         self.follow_outside(&wanted, &addresses);
@@ -105,7 +119,11 @@ impl Core {
         self.node
             .datapath
             .node_addresses_set(v4.unwrap_or_default(), v6.unwrap_or_default())?;
-        Ok(())
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(ServiceError::node(wrong.join("; ")))
+        }
     }
 
     /// Brings the ports at which the node keeps quiet up to what networks and daemon ask for.

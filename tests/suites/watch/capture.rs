@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use netd_api::Told;
-use netd_tests::lab::{Lab, process};
+use netd_tests::lab::topology::{OUTSIDE_DEVICE, UPLINK};
+use netd_tests::lab::{Lab, process, wait};
 
 use super::monitor::Watch;
 
@@ -180,6 +181,58 @@ fn an_uplink_shows_what_comes_and_goes_by_it() -> Result<()> {
                     let end = if outward { p.ends.dst } else { p.ends.src };
                     p.hook == hook && p.proto.starts_with("icmp") && end == Some(ip)
                 }
+                _ => false,
+            })?;
+        }
+    }
+    watch.end()?;
+    Ok(())
+}
+
+#[test]
+fn a_capture_follows_an_uplink_that_is_made_anew() -> Result<()> {
+    let lab = Lab::new("anew")?;
+    let web = lab.network("web")?;
+    let a = lab.endpoint("a", &web)?;
+    let watch = Watch::start(&lab.node, &["capture", UPLINK, "-o", "json"])?;
+    let known = || {
+        let log = lab.node.log();
+        let taken = log.lines().filter(|l| l.contains("uplink up0: IPv4"));
+        let taken: Vec<&str> = taken.collect();
+        let whole = taken.last().is_some_and(|l| !l.contains("none"));
+        (taken.len(), whole)
+    };
+    let (before, _) = known();
+    let (node, outside) = (&lab.node, &lab.outside);
+    node.ip(&format!(
+        "link del {UPLINK}\n\
+         link add {UPLINK} type veth peer name {OUTSIDE_DEVICE} netns {}\n\
+         addr add {}/24 brd + dev {UPLINK}\n\
+         addr add {}/64 dev {UPLINK} nodad\n\
+         link set {UPLINK} up\n",
+        outside.ns.name(),
+        node.v4(),
+        node.v6(),
+    ))?;
+    outside.ip(&format!(
+        "addr add {}/24 brd + dev {OUTSIDE_DEVICE}\n\
+         addr add {}/64 dev {OUTSIDE_DEVICE} nodad\n\
+         link set {OUTSIDE_DEVICE} up\n",
+        outside.v4(),
+        outside.v6(),
+    ))?;
+    for ip in [outside.v4(), outside.v6()] {
+        node.ip(&format!("route add default via {ip} dev {UPLINK}\n"))?;
+    }
+    wait::until("the uplink", || {
+        let (taken, whole) = known();
+        Ok((taken > before && whole).then_some(()))
+    })?;
+    for ip in [outside.v4(), outside.v6()] {
+        a.ping(ip)?;
+        for hook in ["xdp", "up_in"] {
+            watch.until(hook, |told| match told {
+                Told::Packet(p) => p.hook == hook && p.ends.src == Some(ip),
                 _ => false,
             })?;
         }
