@@ -32,6 +32,7 @@
 mod client;
 mod endpoint;
 mod floating;
+mod hex;
 mod inspect;
 mod macs;
 mod manifest;
@@ -48,6 +49,7 @@ mod trace;
 pub use client::{Client, ClientError};
 pub use endpoint::{Attach, Endpoint, EndpointState};
 pub use floating::{Floating, FloatingAdd};
+pub use hex::{hex, unhex};
 pub use inspect::{
     DeviceCounters, DeviceEnd, EndpointDetails, FlowUse, InsideView, NamespaceView, NeighbourLine,
     RouteLine,
@@ -64,7 +66,7 @@ pub use observe::{
 pub use packet::{PacketError, PacketKind, PacketSpec, flag_letters};
 pub use publish::{HostSpec, Proto, PublishSpec, Published, SpecError};
 pub use repro::{Repro, ReproRequest};
-pub use trace::{Trace, TracePacket, TraceProgram, TraceRequest, TraceStep, hex};
+pub use trace::{Trace, TracePacket, TraceProgram, TraceRequest, TraceStep};
 
 pub use stream::Stream;
 pub use told::{CaptureOf, Ends, MonitorFilter, Told, ToldClosed, ToldFlow, ToldPacket};

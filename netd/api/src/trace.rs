@@ -26,12 +26,6 @@ pub enum TracePacket {
     Frame(String),
 }
 
-/// A frame as [`TracePacket::Frame`] has it.
-pub fn hex(frame: &[u8]) -> String {
-    let digits: Vec<String> = frame.iter().map(|b| format!("{b:02x}")).collect();
-    digits.concat()
-}
-
 /// What becomes of a packet, stage by stage.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Trace {

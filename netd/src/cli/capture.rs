@@ -1,7 +1,7 @@
 //! `netd capture`.
 
 mod filter;
-mod pcapng;
+pub(super) mod pcapng;
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use netd_api::{CaptureOf, Told, ToldPacket};
+use netd_api::{CaptureOf, Told, ToldPacket, unhex};
 use tokio::time::interval;
 
 use super::output::print;
@@ -131,7 +131,7 @@ impl Sink {
             Self::Json => print(&(serde_json::to_string(told)? + "\n")),
             Self::Lines => print(&(told::line(told) + "\n")),
             Self::File(writer) => {
-                let bytes = bytes(packet.frame.as_deref().unwrap_or_default());
+                let bytes = unhex(packet.frame.as_deref().unwrap_or_default()).unwrap_or_default();
                 let record = Record {
                     interface: &format!("{}:{}", packet.device, packet.hook),
                     outbound: matches!(packet.hook.as_str(), "ep_in" | "up_out"),
@@ -186,14 +186,6 @@ fn comment(packet: &ToldPacket) -> String {
     text
 }
 
-/// From hexadecimal digits; what is none ends it.
-fn bytes(hex: &str) -> Vec<u8> {
-    let digits = hex.as_bytes().chunks_exact(2);
-    digits
-        .map_while(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use netd_api::Ends;
@@ -240,11 +232,5 @@ mod tests {
             comment(&packet),
             "ep_out: dropped: isolated; endpoint api; network web"
         );
-    }
-
-    #[test]
-    fn digits_become_bytes() {
-        assert_eq!(bytes("00ff7a"), [0, 255, 0x7a]);
-        assert!(bytes("").is_empty());
     }
 }

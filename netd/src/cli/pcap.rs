@@ -4,16 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-/// `LINKTYPE_ETHERNET`
-const ETHERNET: u16 = 1;
-/// Blocks of pcapng (draft-ietf-opsawg-pcapng section 4).
-const SECTION: u32 = 0x0a0d_0d0a;
-const INTERFACE: u32 = 1;
-const SIMPLE: u32 = 3;
-const ENHANCED: u32 = 6;
-/// Options: of all blocks, and of an interface.
-const COMMENT: u16 = 1;
-const NAME: u16 = 2;
+use super::capture::pcapng::{COMMENT, ETHERNET, INTERFACE, NAME, PACKET, SECTION, SIMPLE};
 
 /// A frame of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -202,7 +193,7 @@ fn pcapng(bytes: &[u8]) -> anyhow::Result<Vec<Record<'_>>> {
         };
         match kind {
             INTERFACE => links.push((r.u16(at + 8)?, r.option(at + 16, end, NAME)?)),
-            ENHANCED => {
+            PACKET => {
                 let captured = r.u32(at + 20)? as usize;
                 let bytes = r.part(at + 28, captured)?;
                 let options = (at + 28).saturating_add(captured.next_multiple_of(4));
@@ -245,9 +236,9 @@ mod tests {
             block(SECTION, &head),
             block(INTERFACE, &interface),
             block(INTERFACE, &other),
-            block(ENHANCED, &packet(0, b"first")),
+            block(PACKET, &packet(0, b"first")),
             block(5, &[0; 8]),
-            block(ENHANCED, &packet(1, b"cooked")),
+            block(PACKET, &packet(1, b"cooked")),
             block(SIMPLE, &[&[3, 0, 0, 0][..], b"sim"].concat()),
         ]
         .concat()
@@ -309,8 +300,8 @@ mod tests {
         let file = [
             block(SECTION, &head),
             block(INTERFACE, &interface.concat()),
-            block(ENHANCED, &packet("xdp: passed")),
-            block(ENHANCED, &packet("xdp: dropped: denied")),
+            block(PACKET, &packet("xdp: passed")),
+            block(PACKET, &packet("xdp: dropped: denied")),
         ];
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dump");

@@ -1,6 +1,6 @@
 //! A record of the programs as a line of the API, and what it is about.
 
-use netd_api::{Ends, Told, ToldClosed, ToldFlow, ToldPacket};
+use netd_api::{Ends, Told, ToldClosed, ToldFlow, ToldPacket, hex};
 use netd_common::flow::seen;
 use netd_common::maps::{Closed, Event, EventKind, FlowKind, Outcome, event_flags};
 use netd_common::reason::{DropReason, Hook};
@@ -215,16 +215,6 @@ fn closed(event: &Event) -> ToldClosed {
         reply_packets: event.reply_packets,
         reply_bytes: event.reply_bytes,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -153,12 +153,7 @@ fn bytes(words: &mut SplitWhitespace<'_>, what: &str) -> Result<Vec<u8>, String>
         return Ok(Vec::new());
     }
     let wrong = || format!("{what} is not an even number of hexadecimal digits");
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return Err(wrong());
-    }
-    let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|p| pair(p).ok_or_else(wrong)).collect()
+    netd_api::unhex(text).ok_or_else(wrong)
 }
 
 fn end(words: &mut SplitWhitespace<'_>) -> Result<End, String> {

@@ -3,19 +3,25 @@
 
 use std::io::{self, Write};
 
-/// Block types.
-const SECTION: u32 = 0x0a0d_0d0a;
-const INTERFACE: u32 = 1;
-const PACKET: u32 = 6;
+/// Type of a section's head, the same in both byte orders.
+pub const SECTION: u32 = 0x0a0d_0d0a;
+/// Type of an interface's block.
+pub const INTERFACE: u32 = 1;
+/// Type of a packet's block without time and interface; netd writes none.
+pub const SIMPLE: u32 = 3;
+/// Type of a packet's block.
+pub const PACKET: u32 = 6;
 /// Tells the byte order.
 const MAGIC: u32 = 0x1a2b_3c4d;
 /// `LINKTYPE_ETHERNET`.
-const ETHERNET: u16 = 1;
+pub const ETHERNET: u16 = 1;
 
-/// Options: of all blocks, of a section, of an interface, of a packet.
-const COMMENT: u16 = 1;
+/// Option of all blocks: words about them.
+pub const COMMENT: u16 = 1;
+/// Option of an interface: its name.
+pub const NAME: u16 = 2;
+/// Options: of a section, of an interface, of a packet.
 const APPLICATION: u16 = 4;
-const NAME: u16 = 2;
 const RESOLUTION: u16 = 9;
 const FLAGS: u16 = 2;
 const DROPPED: u16 = 4;
