@@ -254,3 +254,25 @@ fn what_is_exported_is_applied_as_nothing() -> Result<()> {
     assert_eq!((json.networks.len(), json.endpoints.len()), (3, 3));
     Ok(())
 }
+
+#[test]
+fn floating_addresses_are_comments_of_an_export() -> Result<()> {
+    let scene = Scene::new("apply-floating", &["a", "b"])?;
+    let node = &scene.lab.node;
+    scene.apply(&scene.file("shop.toml", SHOP)?)?;
+    let owned = || node.netd_ok(&["export", "--owner", "file:shop"]);
+    let plain = owned()?;
+    let all = [("192.0.2.77", "a"), ("2001:db8:1::77", "b")];
+    for (address, endpoint) in all {
+        node.netd_ok(&["floating", "add", address, endpoint])?;
+    }
+    assert_eq!(owned()?, plain, "they are another owner's");
+    let text = node.netd_ok(&["export"])?;
+    for (address, endpoint) in all {
+        let line = format!("# netd floating add {address} {endpoint}\n");
+        assert!(text.contains(&line), "{text}");
+    }
+    let said = node.netd(&["plan", "-f", &scene.file("again.toml", &text)?])?;
+    assert_eq!(said.stdout, "nothing to do\n", "{said:?}");
+    Ok(())
+}

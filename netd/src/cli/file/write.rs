@@ -1,6 +1,6 @@
 //! From what is there to TOML that asks for it.
 
-use netd_api::{Attach, Manifest, NetworkCreate, PublishSpec};
+use netd_api::{Attach, Floating, Manifest, NetworkCreate, PublishSpec};
 use serde::Serialize;
 use serde_json::Value as Json;
 use toml::{Table, Value};
@@ -40,6 +40,16 @@ pub fn toml(manifest: &Manifest) -> anyhow::Result<String> {
         file.insert("publish".into(), publishes.into());
     }
     Ok(toml::to_string(&file)?)
+}
+
+/// What a file does not ask for, as comments: the commands that do.
+pub fn left_out(floating: &[Floating]) -> String {
+    if floating.is_empty() {
+        return String::new();
+    }
+    let add = |f: &Floating| format!("# netd floating add {} {}\n", f.address, f.endpoint);
+    let all: String = floating.iter().map(add).collect();
+    format!("\n# Floating addresses are no part of a file; these were there:\n{all}")
 }
 
 /// The fields of a request that are not what they are when nothing is said.
