@@ -1,9 +1,9 @@
 //! Conversations of real sockets; each is a list of what both ends saw.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::side::{CLOSED, PUBLISHED, Side, Who, address, name_of};
@@ -68,7 +68,6 @@ fn datagrams(side: &Side, v6: bool) -> Result<Vec<String>> {
     Ok(vec!["all datagrams, both ways".into()])
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "a Talk, as the others")]
 fn refused(side: &Side, v6: bool) -> Result<Vec<String>> {
     let mut seen = Vec::new();
     for (from, to) in [
@@ -85,6 +84,12 @@ fn refused(side: &Side, v6: bool) -> Result<Vec<String>> {
             let io = e.downcast_ref::<std::io::Error>()?;
             Some(io.kind())
         });
+        // Two nodes that keep quiet would be equal, too.
+        ensure!(
+            kind == Some(ErrorKind::ConnectionRefused),
+            "{} to {to}: {kind:?}",
+            from.name()
+        );
         seen.push(format!("{} to {to}: {kind:?}", from.name()));
     }
     Ok(seen)
