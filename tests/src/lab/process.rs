@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::{Signal, killpg};
@@ -165,6 +165,18 @@ impl Running {
             );
             let _ = self.child.kill();
             let _ = self.child.wait();
+            self.await_group();
+        }
+    }
+
+    /// Waits until nothing is left of the killed group: what the process has forked is reaped by others, and has
+    /// its sockets until it is dead, which the next server on the port would be taken for. No longer than a
+    /// second: where nobody reaps, it stays as it is.
+    fn await_group(&self) {
+        let group = Pid::from_raw(self.child.id().cast_signed());
+        let end = Instant::now() + Duration::from_secs(1);
+        while killpg(group, None).is_ok() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
