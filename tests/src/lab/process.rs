@@ -4,10 +4,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::wait::{self, PATIENCE};
@@ -121,6 +123,7 @@ impl Running {
     /// Starts a command in the background. It must lead a process group (see `Ns::command`).
     pub fn start(command: &mut Command) -> Result<Self> {
         let line = show(command);
+        set_child_subreaper(true).context("cannot take over what it forks")?;
         let child = command
             .spawn()
             .with_context(|| format!("cannot run `{line}`"))?;
@@ -169,15 +172,12 @@ impl Running {
         }
     }
 
-    /// Waits until nothing is left of the killed group: what the process has forked is reaped by others, and has
-    /// its sockets until it is dead, which the next server on the port would be taken for. No longer than a
-    /// second: where nobody reaps, it stays as it is.
+    /// Waits until nothing is left of the killed group: what the process has forked, and this one has taken over
+    /// (see [`Self::start`]), has its sockets until it is dead, and the next server on the port would be taken
+    /// to be there already.
     fn await_group(&self) {
-        let group = Pid::from_raw(self.child.id().cast_signed());
-        let end = Instant::now() + Duration::from_secs(1);
-        while killpg(group, None).is_ok() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(1));
-        }
+        let group = Pid::from_raw(-self.child.id().cast_signed());
+        while waitpid(group, None).is_ok() {}
     }
 }
 
