@@ -184,8 +184,8 @@ mod tests {
             let seq = first.wrapping_add(901);
             let a = a.and(ACK, segment(seq, peers.wrapping_add(1), unacknowledged));
             let next = a.next;
-            prop_assert!(a.may_reset(b, RST, segment(next, 0, 0)) || unacknowledged < 100);
-            prop_assert!(a.may_finish(b, segment(next, 0, 0)) || unacknowledged < 100);
+            prop_assert!(a.may_reset(b, RST, segment(next, 0, 0)));
+            prop_assert!(a.may_finish(b, segment(next, 0, 0)));
             prop_assert!(a.may_finish(b, segment(seq, 0, 1)));
         }
     }
