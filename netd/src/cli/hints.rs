@@ -55,7 +55,7 @@ const fn text(reason: DropReason) -> &'static str {
         }
         DropReason::TtlExceeded => "time to live ran out: a routing loop, or traceroute at work",
         DropReason::TooBig => {
-            "larger than the MTU of the way out; the sender was told, or path MTU discovery is broken"
+            "larger than the MTU of the way out; who must not be cut was told, docs/drops.md names what else"
         }
         DropReason::NoPortFree => {
             "no outside port is free for a new flow, widen [masquerade] ports in the configuration"
