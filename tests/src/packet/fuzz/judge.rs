@@ -45,11 +45,22 @@ pub fn judge(world: &World, scene: Scene, case: &Case, run: &Run) -> Result<Met,
 /// One counter, raised by this packet, that fits what the program answered, which fits the hook.
 fn verdict(run: &Run, case: &Case) -> Result<(Action, Option<DropReason>), String> {
     let fragment = read::ip(&case.frame).is_some_and(|ip| ip.fragment);
-    // One that has waited too long may be given up for this one, and is counted apart.
-    let given_up =
-        |index: usize| fragment && index % REASONS as usize == DropReason::FragTimeout as usize;
+    // The one that has waited longest may be given up for this one, and is counted apart: as too many
+    // when it has waited less than 2 s, which is a matter of how fast the cases come.
+    let given_up = |(index, packets, _): &(usize, u64, u64)| {
+        let reason = DropReason::from_code((index % REASONS as usize) as u8);
+        let waited = matches!(
+            reason,
+            Some(DropReason::FragTimeout | DropReason::FragLimit)
+        );
+        fragment && *packets == 1 && waited
+    };
     let mut counted = run.counted.clone();
-    counted.retain(|(index, ..)| !given_up(*index));
+    if counted.len() == 2
+        && let Some(at) = counted.iter().position(given_up)
+    {
+        counted.remove(at);
+    }
     let [(index, packets, bytes)] = counted[..] else {
         return Err(format!("counted {:?}", run.counted));
     };
