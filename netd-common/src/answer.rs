@@ -110,8 +110,8 @@ pub fn may_tell<A: Family>(ip: &Ip<A>, l4: L4, link: Mac) -> bool {
     let icmp = matches!(l4, L4::Icmp(_));
     let many = link[0] & 1 == 1 || ip.dst.is_multicast();
     let nobody = ip.src.is_multicast() || ip.src.is_unspecified() || ip.src.is_loopback();
-    // Of what is in a fragment only the first can tell, and that is not looked into.
-    let unknown = ip.fragment && (ip.later || ip.proto == A::ICMP);
+    // What is in a fragment only the first can tell, where it has been looked into.
+    let unknown = ip.fragment && (ip.later || ip.proto == A::ICMP && matches!(l4, L4::Fragment));
     !(icmp || many || nobody || unknown || ip.src.is_never_sent())
 }
 

@@ -48,11 +48,10 @@ pub fn r#in(skb: Skb) -> Verdict {
     }
 }
 
-/// The node's stack judges what cannot be parsed.
 #[inline(always)]
-fn parse<A: Net>(skb: Skb) -> Option<&'static Packet<A>> {
-    work::ip::<A>(skb).ok()?;
-    work::packet::<A>(skb).ok()
+fn parse<A: Net>(skb: Skb) -> Result<&'static Packet<A>, DropReason> {
+    work::ip::<A>(skb)?;
+    work::packet::<A>(skb)
 }
 
 /// A packet from the outside; of no flow netd knows: [`Stage::UpNew`].
@@ -63,7 +62,7 @@ fn packet_in<A: Net>(skb: Skb) -> Verdict {
 
 #[inline(always)]
 fn packet_in_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
-    let Some(p) = parse::<A>(skb) else {
+    let Ok(p) = parse::<A>(skb) else {
         return unread::<A>(skb);
     };
     if p.l4 == L4::Fragment {
@@ -87,7 +86,8 @@ fn known_in<A: Net>(skb: Skb, p: &Packet<A>) -> Result<Verdict, DropReason> {
     }
 }
 
-/// A packet that cannot be parsed. The stack would route what it can read, to an endpoint too.
+/// A packet that cannot be parsed: the node's stack judges it. It would route what it can read, to an endpoint
+/// too.
 #[inline(always)]
 fn unread<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
     if planted::is(UNREAD) {
@@ -243,13 +243,26 @@ fn packet_out<A: Net>(skb: Skb) -> Verdict {
 
 #[inline(always)]
 fn packet_out_inner<A: Net>(skb: Skb) -> Result<Verdict, DropReason> {
-    let Some(p) = parse::<A>(skb) else {
-        return Ok(Verdict::NEXT);
+    let Ok(p) = parse::<A>(skb) else {
+        return Ok(unread_out::<A>(skb));
     };
     if p.l4 == L4::Fragment {
         return Ok(Verdict::stage(Stage::OwnFrag));
     }
     known_out(skb, p)
+}
+
+/// What cannot be read cannot be translated either: nothing with the address of an endpoint that the outside
+/// does not know leaves so.
+#[inline(never)]
+fn unread_out<A: Net>(skb: Skb) -> Verdict {
+    let host = A::source(&skb, L3).and_then(Net::endpoint);
+    match host {
+        Some(host) if host.flags & port_flags::MASQUERADE != 0 => {
+            Verdict::of(Err(DropReason::BadL4))
+        }
+        Some(_) | None => Verdict::NEXT,
+    }
 }
 
 /// A fragment to the outside whose ports are known.

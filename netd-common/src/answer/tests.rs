@@ -129,7 +129,15 @@ fn no_error_is_told_about_an_error_or_about_what_may_be_one() {
     fragment.fragment = true;
     assert!(may_tell(&fragment, L4::Fragment, LINK), "the first one");
     fragment.proto = proto::ICMP;
-    assert!(!may_tell(&fragment, L4::Fragment, LINK));
+    assert!(
+        !may_tell(&fragment, L4::Fragment, LINK),
+        "nobody has looked what it is"
+    );
+    assert!(
+        may_tell(&fragment, L4::EchoRequest, LINK),
+        "the first of an echo"
+    );
+    assert!(!may_tell(&fragment, L4::Icmp(3), LINK));
     fragment.proto = proto::UDP;
     fragment.later = true;
     assert!(!may_tell(&fragment, L4::Fragment, LINK));

@@ -36,7 +36,8 @@ pub const ALL: &[Difference] = &[
                     .iter()
                     .any(|l| l.starts_with(&format!("{} > ", probe.from.name())))
             };
-            probe.outward() && own(kernel) && !own(netd)
+            let translated = netd.is_empty() || netd.says("node > ");
+            probe.outward() && own(kernel) && !own(netd) && translated
         },
     },
     Difference {
@@ -45,7 +46,9 @@ pub const ALL: &[Difference] = &[
                  nothing: netd drops a segment or an answer of no flow before it looks further",
         is: |probe, _, netd| {
             let begins_nothing = matches!(probe.kind, Kind::Ack | Kind::Rst | Kind::EchoReply);
-            begins_nothing && (probe.outward() && netd.is_empty() || probe.published())
+            let reaches = |who| who != probe.from && !netd.of(who).is_empty();
+            let others = Who::ALL.into_iter().any(reaches);
+            begins_nothing && (probe.outward() && netd.is_empty() || probe.published() && !others)
         },
     },
     Difference {
@@ -102,7 +105,7 @@ pub const ALL: &[Difference] = &[
         reason: "a first fragment without its whole L4 header hides ports (RFC 1858): netd drops it wherever it would \
                  have to translate or to route",
         is: |probe, _, netd| {
-            let short = !matches!(probe.kind, Kind::UdpLarge);
+            let short = matches!(probe.kind, Kind::Syn | Kind::Ack | Kind::Rst | Kind::Sctp);
             probe.fragments && short && netd.is_empty()
         },
     },
