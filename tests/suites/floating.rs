@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result, ensure};
 use netd_api::{Floating, FlowLine};
 use netd_tests::both_modes;
-use netd_tests::lab::{AttachMode, Lab, Proto};
+use netd_tests::lab::{AttachMode, Lab, Proto, wait};
 use nix::sys::signal::Signal;
 
 /// Addresses on the uplink's link that nobody has.
@@ -226,5 +226,63 @@ fn an_address_that_moves_is_announced_and_a_published_port_on_it_comes_first() -
                 .any(|f| f.endpoint.as_deref() == Some("b"))
         );
     }
+    Ok(())
+}
+
+/// Whether the node's uplink is in the solicited-node multicast group of an address (RFC 4291 section 2.7.1).
+fn in_group(lab: &Lab, address: &str) -> Result<bool> {
+    let [.., a, b, c] = address.parse::<std::net::Ipv6Addr>()?.octets();
+    let group = format!("ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
+    let joined = lab.node.proc_read("/proc/thread-self/net/igmp6")?;
+    Ok(joined
+        .lines()
+        .any(|l| l.contains("up0") && l.contains(&group)))
+}
+
+#[test]
+fn the_node_is_in_the_multicast_groups_of_its_floating_addresses() -> Result<()> {
+    let lab = Lab::new("floating-groups")?;
+    let web = lab.network("web")?;
+    let _a = lab.endpoint("a", &web)?;
+    let [ours, other, strangers] = [FLOATS[1], OTHERS[1], "2001:db8:1::5:99"];
+    lab.node
+        .ip(&format!("neigh add proxy {strangers} dev up0\n"))?;
+    ensure!(!in_group(&lab, ours)? && in_group(&lab, strangers)?);
+    for address in [ours, other] {
+        add(&lab, address, "a")?;
+        ensure!(in_group(&lab, address)?);
+    }
+    // A device that goes down leaves all groups for good, and loses its addresses of IPv6.
+    let v6 = lab.node.v6();
+    lab.node.stop(Signal::SIGKILL)?;
+    lab.node.ip("link set up0 down\nlink set up0 up\n")?;
+    lab.node.ip(&format!("addr add {v6}/64 dev up0 nodad\n"))?;
+    ensure!(!in_group(&lab, ours)?, "nobody was there to join again");
+    lab.node.start()?;
+    ensure!(in_group(&lab, ours)? && in_group(&lab, other)?);
+    lab.node.ip("link set up0 down\nlink set up0 up\n")?;
+    lab.node.ip(&format!("addr add {v6}/64 dev up0 nodad\n"))?;
+    wait::until("the groups joined again", || {
+        Ok((in_group(&lab, ours)? && in_group(&lab, other)?).then_some(()))
+    })?;
+    // Somebody else takes an entry away: an event of its device is enough to see it.
+    lab.node.ip(&format!(
+        "neigh del proxy {ours} dev up0\nlink set up0 alias anything\n"
+    ))?;
+    wait::until("the group joined again", || {
+        Ok(in_group(&lab, ours)?.then_some(()))
+    })?;
+    lab.node
+        .ip(&format!("neigh add proxy {strangers} dev up0\n"))?;
+    lab.node.netd_ok(&["floating", "rm", other])?;
+    ensure!(in_group(&lab, ours)? && !in_group(&lab, other)?);
+    lab.node.netd_ok(&["detach", "a"])?;
+    ensure!(!in_group(&lab, ours)?);
+
+    let _b = lab.endpoint("b", &web)?;
+    add(&lab, ours, "b")?;
+    ensure!(in_group(&lab, ours)?);
+    lab.node.cleanup(&["--force"])?.success()?;
+    ensure!(!in_group(&lab, ours)? && in_group(&lab, strangers)?);
     Ok(())
 }

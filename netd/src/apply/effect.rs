@@ -108,6 +108,7 @@ pub fn record(actual: &mut Actual, step: &Step, outcome: Outcome) -> Vec<Step> {
             )]
         }
         Step::Float(k, v) => vec![Step::Float(*k, swap(&mut actual.floats, *k, v.as_ref()))],
+        Step::Group(k, v) => vec![Step::Group(*k, swap(&mut actual.groups, *k, v.as_ref()))],
         Step::From(k, v) => vec![Step::From(*k, swap(&mut actual.from, *k, v.as_ref()))],
         Step::Slot(k, v) => vec![Step::Slot(*k, swap(&mut actual.segments, *k, v.as_ref()))],
     }

@@ -6,7 +6,7 @@ use crate::datapath::Datapath;
 use crate::failpoint;
 use crate::net::netns::NetnsFile;
 use crate::net::reaper::Reaper;
-use crate::net::{Netlink, device, inside, link};
+use crate::net::{Netlink, device, inside, link, neighbour};
 use crate::plan::{EndpointPlan, Step, fdb_key, publish_key};
 
 /// The node: its sockets and its data path.
@@ -92,6 +92,13 @@ impl Executor for Node {
             Step::Publish(k, Some(v)) => self.datapath.publish_set(publish_key(*k), v)?,
             Step::Float(k, Some(v)) => self.datapath.float_set(*k, v)?,
             Step::Float(k, None) => self.datapath.float_remove(*k)?,
+            Step::Group(k, network) => {
+                let request = match network {
+                    Some(_) => neighbour::join(k.0, k.1),
+                    None => neighbour::leave(k.0, k.1),
+                };
+                self.netlink.batch(vec![request])?;
+            }
             Step::From(k, Some(network)) => self.datapath.from_set(*k, *network)?,
             Step::From(k, None) => self.datapath.from_remove(*k)?,
             Step::Publish(k, None) => self.datapath.publish_remove(publish_key(*k))?,

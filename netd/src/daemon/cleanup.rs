@@ -13,7 +13,8 @@ use super::lock::{self, Holder};
 use super::{bpffs, ignore_missing};
 use crate::config::{DaemonOptions, Settings};
 use crate::datapath::Datapath;
-use crate::net::{Netlink, link, qdisc};
+use crate::model::floating;
+use crate::net::{Netlink, link, neighbour, qdisc};
 use crate::plan::Alias;
 use crate::store::Store;
 
@@ -75,6 +76,7 @@ fn clean(settings: &Settings, force: bool) -> Result<Report> {
     let mut failed = Vec::new();
     let mut attempt = |result: Result<()>| failed.extend(result.err().map(|e| format!("{e:#}")));
     let clsact = Datapath::clsact_made(&settings.bpf_dir);
+    attempt(leave_groups(settings));
     attempt(Datapath::wipe(&settings.bpf_dir).map_err(Into::into));
     attempt(remove_clsact(&clsact));
     attempt(delete_devices(&settings.instance, &mut report));
@@ -131,6 +133,25 @@ fn stop(holder: &Holder) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// Leaves the multicast groups of the floating addresses that are stored; those of a store that cannot be read
+/// are not known to be this instance's.
+fn leave_groups(settings: &Settings) -> Result<()> {
+    if !Store::exists(&settings.state_dir) {
+        return Ok(());
+    }
+    let nothing = ipnet::Ipv6Net::default();
+    let Ok((_, desired)) = Store::open(&settings.state_dir, &settings.instance, nothing) else {
+        return Ok(());
+    };
+    let mut netlink = Netlink::open()?;
+    let joined = neighbour::joined(&mut netlink)?.into_iter();
+    let ours = joined.filter(|(_, ip)| floating::find(&desired, (*ip).into()).is_some());
+    let requests = ours
+        .map(|(ifindex, ip)| neighbour::leave(ifindex, ip))
+        .collect();
+    Ok(netlink.batch(requests)?)
 }
 
 fn remove_clsact(devices: &[String]) -> Result<()> {

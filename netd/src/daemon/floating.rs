@@ -1,6 +1,7 @@
 //! Floating IPs: giving outside addresses to endpoints, and making them known on the uplink's link.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netd_api::{Floating as ApiFloating, FloatingAdd};
 use netd_common::addr::{BROADCAST, V6};
@@ -9,8 +10,8 @@ use netd_common::wire::{arp, nd};
 use super::core::Core;
 use super::error::Result;
 use crate::model::{Change, Floating, Key, ModelError, Object, floating};
-use crate::net::{raw, route};
-use crate::plan::{Scope, UplinkNet};
+use crate::net::{neighbour, raw, route};
+use crate::plan::{Actual, GroupId, Scope, UplinkNet};
 
 impl Core {
     /// Gives an address to an endpoint.
@@ -118,7 +119,8 @@ impl Core {
     /// Follows the subnets and MACs of the uplinks: floating addresses are answered for on the uplink whose
     /// subnet has them. What moves is announced.
     pub(super) fn follow_uplink_nets(&mut self, nets: Vec<UplinkNet>) {
-        if self.actual.uplinks == nets {
+        let left = self.groups_left();
+        if self.actual.uplinks == nets && !left {
             return;
         }
         let before = std::mem::replace(&mut self.actual.uplinks, nets);
@@ -133,6 +135,41 @@ impl Core {
                 self.announce_floating(address);
             }
         }
+    }
+
+    /// Whether the node has left a multicast group that it had joined: a device that goes down forgets whom it
+    /// is a proxy for.
+    fn groups_left(&mut self) -> bool {
+        if self.actual.groups.is_empty() {
+            return false;
+        }
+        match neighbour::joined(&mut self.node.netlink) {
+            Ok(joined) => {
+                let before = self.actual.groups.len();
+                self.actual.groups.retain(|id, _| joined.contains(id));
+                self.actual.groups.len() < before
+            }
+            Err(e) => {
+                tracing::warn!("multicast groups of floating addresses: {e}");
+                false
+            }
+        }
+    }
+
+    /// The groups this instance has joined, as its own rows and records tell; another one's on the same node are
+    /// none of them.
+    pub(super) fn observe_groups(&mut self, actual: &Actual) -> Result<BTreeMap<GroupId, u32>> {
+        let joined = neighbour::joined(&mut self.node.netlink)?;
+        let network = |ip: Ipv6Addr| {
+            let row = actual.floats.get(&IpAddr::V6(ip)).map(|row| row.network);
+            row.or_else(|| {
+                let known = floating::find(&self.desired, ip.into())?;
+                let endpoint = self.desired.endpoints.get(&known.endpoint)?;
+                Some(endpoint.network)
+            })
+        };
+        let ours = joined.into_iter();
+        Ok(ours.filter_map(|id| Some((id, network(id.1)?))).collect())
     }
 
     /// Tells the link of the uplink who has a floating address now (RFC 5227 section 2.3, RFC 4861 section

@@ -123,6 +123,8 @@ impl Core {
             segments: dp.slots()?.into_iter().collect(),
             ..Actual::default()
         };
+        actual.groups = self.observe_groups(&actual)?;
+        let dp = &self.node.datapath;
         let fdb = dp.fdb()?.into_iter();
         actual.fdb = fdb.map(|(k, v)| ((k.network, k.mac), v)).collect();
         let published = dp.published()?.into_iter();

@@ -71,7 +71,7 @@ pub fn add_defaults(ns: &NetnsFile, ifname: &str, gateways: &[IpAddr]) -> Result
         let mut added = Vec::new();
         for gateway in gateways {
             let mut request = route::add_default(ifname, ifindex, *gateway);
-            request.fine = None;
+            request.fine = Vec::new();
             match netlink.batch(vec![request]) {
                 Ok(()) => added.push(*gateway),
                 // The namespace has its own way out, or this one already.

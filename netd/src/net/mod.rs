@@ -28,6 +28,9 @@ pub use netns::NetnsFile;
 use std::io;
 use std::path::PathBuf;
 
+/// Says of an address (`IFA_PROTO`) or a neighbour entry (`NDA_PROTOCOL`) that netd has put it there.
+const PUT_BY_NETD: u8 = b'n';
+
 /// Why the kernel's network could not be read or changed: one line each.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {

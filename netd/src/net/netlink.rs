@@ -32,8 +32,8 @@ pub struct Request {
     pub flags: u16,
     /// What it does, in words, for errors.
     pub what: String,
-    /// An error number that counts as done.
-    pub fine: Option<i32>,
+    /// Error numbers that count as done.
+    pub fine: Vec<i32>,
 }
 
 impl Request {
@@ -43,14 +43,14 @@ impl Request {
             message,
             flags,
             what: what.into(),
-            fine: None,
+            fine: Vec::new(),
         }
     }
 
-    /// The same, where this error number counts as done.
+    /// The same, where this error number counts as done, too.
     #[must_use]
     pub fn or(mut self, errno: i32) -> Self {
-        self.fine = Some(errno);
+        self.fine.push(errno);
         self
     }
 }
@@ -116,6 +116,9 @@ impl Netlink {
     /// Sends all requests at once and waits for every answer; the first refusal is the error. The
     /// kernel goes on after a refusal.
     pub fn batch(&mut self, requests: Vec<Request>) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
         let first = self.sequence + 1;
         let mut bytes = Vec::with_capacity(1024);
         let mut waiting = Vec::with_capacity(requests.len());
@@ -138,7 +141,7 @@ impl Netlink {
                 };
                 left -= 1;
                 let code = body.first_chunk().map_or(0, |c| i32::from_ne_bytes(*c));
-                if code != 0 && Some(-code) != fine && refused.is_none() {
+                if code != 0 && !fine.contains(&-code) && refused.is_none() {
                     refused = Some(NetError::Netlink {
                         what,
                         source: io::Error::from_raw_os_error(-code),

@@ -14,8 +14,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, Request, Result};
 
-/// Says that netd has put an address there (`IFA_PROTO`, Linux 5.18; the kernel's own end at 3).
-const PUT_BY_NETD: AddressProtocol = AddressProtocol::Other(b'n');
+/// Says that netd has put an address there (Linux 5.18; the kernel's own end at 3).
+const PUT_BY_NETD: AddressProtocol = AddressProtocol::Other(super::PUT_BY_NETD);
 
 /// An address of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]

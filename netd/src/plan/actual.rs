@@ -1,7 +1,7 @@
 //! What is there: devices, hooks and map rows, as last observed or written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netd_common::addr::{Be16, Mac, V6};
@@ -17,6 +17,9 @@ pub type PublishId = (u32, V6, u16, u8);
 
 /// Key of `FROM`: number of a publish, and who may come.
 pub type FromId = (u32, IpNet);
+
+/// ifindex of an uplink, and an IPv6 address that is answered for there.
+pub type GroupId = (u32, Ipv6Addr);
 
 /// What a device is there for, as its alias says: `netd:INSTANCE:OBJECT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +111,8 @@ pub struct Actual {
     pub from: BTreeMap<FromId, u32>,
     /// `FLOAT`.
     pub floats: BTreeMap<IpAddr, Float>,
+    /// Whose solicited-node multicast groups the node has joined, with the network of the endpoint.
+    pub groups: BTreeMap<GroupId, u32>,
     /// Subnets of the uplinks.
     pub uplinks: Vec<UplinkNet>,
     /// Objects whose rows are gone and whose flows could not be ended yet.

@@ -70,6 +70,9 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
             .into_iter()
             .map(|k| Step::From(k, None)),
     );
+    // A group before its address's row and after it: which groups are netd's, the rows tell after a crash.
+    let groups = gone(&actual.groups, &want.groups, |network| mine(*network));
+    steps.extend(groups.into_iter().map(|k| Step::Group(k, None)));
     let floats = gone(&actual.floats, &want.floats, |v| mine(v.network));
     steps.extend(floats.into_iter().map(|k| Step::Float(k, None)));
     let hosts = gone(&actual.hosts, &want.hosts, |v| mine(v.network));
@@ -93,6 +96,8 @@ pub fn rows(actual: &Actual, want: &Rows, scope: Scope, steps: &mut Vec<Step>) {
     steps.extend(hosts.into_iter().map(|(k, v)| Step::Host(k, Some(v))));
     let floats = changed(&actual.floats, &want.floats);
     steps.extend(floats.into_iter().map(|(k, v)| Step::Float(k, Some(v))));
+    let groups = changed(&actual.groups, &want.groups);
+    steps.extend(groups.into_iter().map(|(k, v)| Step::Group(k, Some(v))));
     let from = changed(&actual.from, &want.from);
     steps.extend(from.into_iter().map(|(k, v)| Step::From(k, Some(v))));
     let published = changed(&actual.published, &want.published);

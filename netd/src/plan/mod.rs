@@ -8,7 +8,7 @@ mod diff;
 mod rows;
 
 pub use actual::{
-    Actual, Alias, Device, FdbId, FromId, PublishId, UplinkNet, fdb_key, publish_key,
+    Actual, Alias, Device, FdbId, FromId, GroupId, PublishId, UplinkNet, fdb_key, publish_key,
 };
 
 use std::collections::BTreeSet;
@@ -184,6 +184,9 @@ pub enum Step {
     Publish(PublishId, Option<Publish>),
     /// A row of `FLOAT`.
     Float(IpAddr, Option<Float>),
+    /// The node is in the multicast group of an address it answers for, with the network of its endpoint; or
+    /// leaves it.
+    Group(GroupId, Option<u32>),
     /// A row of `FROM`, with the network of the publish.
     From(FromId, Option<u32>),
 }

@@ -8,7 +8,7 @@ use netd_api::{Filtering, MasqueradePorts, Profile};
 use netd_common::addr::{Addr, Be16, Mac, V4, V6};
 use netd_common::maps::{FdbEntry, Float, HostEntry, HostKind, Port, Publish, Target, port_flags};
 
-use super::{Actual, FdbId, FromId, PublishId, Scope, in_scope, publishes_in_scope};
+use super::{Actual, FdbId, FromId, GroupId, PublishId, Scope, in_scope, publishes_in_scope};
 use crate::model::publish::listen_on;
 use crate::model::{Desired, Endpoint, Network, floating};
 
@@ -29,6 +29,8 @@ pub struct Rows {
     pub floats: BTreeMap<IpAddr, Float>,
     /// `FROM`.
     pub from: BTreeMap<FromId, u32>,
+    /// Multicast groups.
+    pub groups: BTreeMap<GroupId, u32>,
 }
 
 /// All rows of a scope. An endpoint or gateway without device has none.
@@ -276,6 +278,9 @@ fn float_rows(
             pad: [0; 2],
         };
         rows.floats.insert(f.address, value);
+        if let (IpAddr::V6(ip), Some(uplink)) = (f.address, uplink) {
+            rows.groups.insert((uplink.ifindex, ip), network.number);
+        }
     }
 }
 

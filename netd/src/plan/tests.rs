@@ -88,6 +88,7 @@ pub(crate) fn perform(actual: &mut Actual, next: &mut u32, step: &Step) {
             row(&mut actual.published, *k, v.as_ref());
         }
         Step::Float(k, v) => row(&mut actual.floats, *k, v.as_ref()),
+        Step::Group(k, v) => row(&mut actual.groups, *k, v.as_ref()),
         Step::From(k, v) => {
             let used = actual.published.values().any(|p| p.number == k.0);
             assert!(v.is_some() || !used, "its sources go before it does");

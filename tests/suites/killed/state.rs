@@ -39,6 +39,9 @@ pub fn of(lab: &Lab, spaces: &[Ns], ports: &[&str]) -> Result<State> {
     state.insert("problems".into(), status.problems);
     state.insert("objects".into(), lines(&node.netd_ok(&["export"])?));
     inside(&mut state, "node", |args| node.ok("ip", args))?;
+    // By which it is in multicast groups.
+    let proxies = node.ok("ip", &["-6", "neigh", "show", "proxy"])?;
+    state.insert("proxies".into(), lines(&proxies));
     for space in spaces {
         inside(&mut state, space.name(), |args| {
             let output = space.command("ip").args(args).output()?;

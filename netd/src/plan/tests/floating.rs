@@ -1,5 +1,7 @@
 //! Floating addresses.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -92,6 +94,28 @@ fn a_floating_address_has_a_row_that_follows_endpoint_and_uplink() {
     assert!(steps.contains(&ended), "{steps:?}");
     settle(&d, &mut a, &mut next, Scope::All);
     assert_eq!(a.floats[&ip("2001:db8::9")].endpoint, two);
+
+    // Its group is joined where its uplink is, after its row is there, and left before that goes.
+    assert!(a.groups.is_empty());
+    let place = |ifindex| UplinkNet {
+        ifindex,
+        mac: [2, 0, 0, 0, 0, 3],
+        net: "2001:db8::/64".parse().unwrap(),
+    };
+    a.uplinks.push(place(3));
+    settle(&d, &mut a, &mut next, Scope::All);
+    assert_eq!(a.groups, BTreeMap::from([((3, nine), web)]));
+    a.uplinks[1] = place(4);
+    settle(&d, &mut a, &mut next, Scope::All);
+    assert_eq!(a.groups, BTreeMap::from([((4, nine), web)]));
+    let mut without = d.clone();
+    without.floating.retain(|_, f| f.endpoint != two);
+    let steps = plan(&without, &a, Scope::All);
+    let at = |wanted: &Step| steps.iter().position(|s| s == wanted).unwrap();
+    assert!(
+        at(&Step::Group((4, nine), None)) < at(&Step::Float(ip("2001:db8::9"), None)),
+        "{steps:?}"
+    );
     // With the endpoint goes all that is its own.
     let remove = d.all_of(one);
     d.apply(&Change {
