@@ -281,7 +281,8 @@ pub fn hand_over<A: Net>(
     to: &Tuple<A>,
     hop: &Hop<A>,
 ) -> Result<Verdict, DropReason> {
-    route::fits::<A>(skb, hop.device)?;
+    // It is sent, not received, and the device would drop it without a word.
+    route::goes_whole::<A>(skb, hop.device)?;
     rewrite::apply(skb, p, to, 0)?;
     Ok(pass_on(skb, hop))
 }

@@ -286,8 +286,17 @@ pub fn fits<A: Net>(skb: Skb, device: u32) -> Result<(), DropReason> {
 
 #[inline(never)]
 fn too_big<A: Net>(skb: Skb, device: u32) -> Result<(), DropReason> {
+    if A::IS_V4 && answer::fragmentable(skb) {
+        return Ok(());
+    }
+    goes_whole::<A>(skb, device)
+}
+
+/// Refuses a packet that is larger than an endpoint's device takes, where nobody can cut it.
+#[inline(always)]
+pub fn goes_whole<A: Net>(skb: Skb, device: u32) -> Result<(), DropReason> {
     let mtu = skb.too_big_for(device);
-    if mtu == 0 || (A::IS_V4 && answer::fragmentable(skb)) {
+    if mtu == 0 {
         return Ok(());
     }
     work::get::<A>()?.detail = mtu;

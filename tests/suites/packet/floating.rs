@@ -397,7 +397,10 @@ fn the_node_may_call_whatever_is_published_on_it_and_nothing_too_big() {
         w.up_out(&call).redirected();
         let mut large = Packet::udp(&NODE, 40_000, &FLOAT, 80, family);
         large.payload = vec![7; 1_600];
-        w.up_out(&large).dropped(DropReason::TooBig);
+        for dont_fragment in [true, false] {
+            large.dont_fragment = dont_fragment;
+            w.up_out(&large).dropped(DropReason::TooBig);
+        }
     });
 }
 
