@@ -83,8 +83,21 @@ fn networks_that_may_talk_pass_large_datagrams(mode: AttachMode) -> Result<()> {
     Ok(())
 }
 
+/// What Linux leaves in later fragments of the option that the first one has: 39 that do nothing.
+fn fragments_with_a_record_route_pass_both_ways(mode: AttachMode) -> Result<()> {
+    let lab = Lab::in_mode("fragments-options", mode)?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    let options = ["-c", "1", "-W", "5", "-R", "-s", "3000"];
+    for to in [b.v4(), lab.outside.v4(), lab.node.v4()] {
+        a.ping_with(to, &options)?;
+    }
+    Ok(())
+}
+
 both_modes! {
     large_datagrams_pass_both_ways;
+    fragments_with_a_record_route_pass_both_ways;
     networks_that_may_talk_pass_large_datagrams;
 }
 

@@ -7,7 +7,9 @@ use super::ip::{Ip, V4_LEN};
 use crate::addr::V4;
 use crate::reason::DropReason;
 
-/// IPv4 options netd looks through; a packet with more is refused.
+/// IPv4 options netd looks through; a packet with more is refused, unless it is a later fragment. There Linux
+/// leaves 39 options that do nothing where the first one has a record route, and what a source route does to a
+/// fragment alone comes to nothing.
 const MAX_OPTIONS: usize = 8;
 
 /// Refuses IPv4 options by which the sender chooses the way (loose and strict source route: RFC 791
@@ -47,7 +49,7 @@ pub fn check<W: Window + ?Sized>(w: &W, l3: usize, ip: &Ip<V4>) -> Result<(), Dr
         // verifier of Linux 6.1 has forgotten by then how large a byte is.
         at = black_box((at + length).min(usize::from(ip.l4))) & 0x7f;
     }
-    if at >= usize::from(ip.l4) {
+    if at >= usize::from(ip.l4) || ip.later {
         Ok(())
     } else {
         Err(DropReason::BadHeader)
@@ -64,12 +66,18 @@ mod tests {
     const L3: usize = 14;
 
     fn judge(options: &[u8]) -> Result<(), DropReason> {
+        judge_at(options, 0)
+    }
+
+    /// The same in a fragment at this offset, in units of eight bytes.
+    fn judge_at(options: &[u8], offset: u16) -> Result<(), DropReason> {
         let words = options.len() / 4;
         let mut f = vec![0u8; L3 + V4_LEN];
         f[L3] = 0x45 + words as u8;
         f.extend_from_slice(options);
         let total = (f.len() - L3) as u16;
         f[L3 + 2..L3 + 4].copy_from_slice(&total.to_be_bytes());
+        f[L3 + 6..L3 + 8].copy_from_slice(&offset.to_be_bytes());
         let ip = V4::parse(&f[..], L3).unwrap();
         check(&f[..], L3, &ip)
     }
@@ -105,6 +113,16 @@ mod tests {
         ] {
             assert_eq!(judge(options), Err(DropReason::SourceRoute), "{options:?}");
         }
+    }
+
+    #[test]
+    fn a_later_fragment_may_have_many_that_do_nothing() {
+        let mut left = [1; 40];
+        left[39] = 0;
+        assert_eq!(judge(&left), Err(DropReason::BadHeader));
+        assert_eq!(judge_at(&left, 185), Ok(()));
+        let route = judge_at(&[1, 137, 3, 4], 185);
+        assert_eq!(route, Err(DropReason::SourceRoute));
     }
 
     #[test]
