@@ -234,8 +234,8 @@ fn while_a_network_in_use_is_set() -> Result<()> {
     scene.must(make)?;
     scene.must(attach)?;
     scene.sweep(
-        "network set web --storm 9 --masquerade-profile strict",
-        "network set web --storm 2000 --masquerade-profile balanced",
+        "network set web --storm 9 --mtu 1400 --masquerade-profile strict",
+        "network set web --storm 2000 --mtu 1500 --masquerade-profile balanced",
     )
 }
 

@@ -70,6 +70,8 @@ pub struct NetworkSet {
     /// Gateway addresses for subnets that have none yet. Endpoints get default routes by them, where
     /// they have none of the family.
     pub gateways: Vec<IpAddr>,
+    /// MTU of the gateway and of every endpoint, inside and out; as [`NetworkCreate::mtu`].
+    pub mtu: Option<u32>,
     /// As [`NetworkCreate::aging_s`].
     pub aging_s: Option<u32>,
     /// As [`NetworkCreate::storm`].

@@ -109,6 +109,7 @@ pub struct Create {
 #[command(
     after_help = "Examples:\n  netd network set seg --gateway 10.7.0.254 --gateway fd07::fe\n  \
     netd network set seg --aging 60 --storm off\n  \
+    netd network set web --mtu 1400\n  \
     netd network set web --masquerade-profile strict --masquerade-ports 20000-29999\n\n\
     Options of masquerade are for new flows. --gateway gives a network that was created with --gateway none its gateway. Endpoints get a default route\n\
     by it, where they have none of the family; those of an --internal network do not."
@@ -121,9 +122,12 @@ pub struct Set {
     #[arg(
         long = "gateway",
         value_name = "IP",
-        required_unless_present_any = ["aging", "storm", "masquerade_profile", "filtering", "masquerade_ports"]
+        required_unless_present_any = ["mtu", "aging", "storm", "masquerade_profile", "filtering", "masquerade_ports"]
     )]
     gateways: Vec<std::net::IpAddr>,
+    /// MTU of the gateway and of all endpoints, inside and out
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
     /// Forget a learned MAC that says nothing for so long
     #[arg(long, value_name = "SECONDS")]
     aging: Option<u32>,
@@ -191,6 +195,7 @@ pub async fn run(verb: Network, ctx: &Context) -> Outcome {
             let masquerade = set.masquerade.options();
             let request = NetworkSet {
                 gateways: set.gateways,
+                mtu: set.mtu,
                 aging_s: set.aging,
                 storm: set.storm,
                 masquerade_profile: masquerade.profile,

@@ -168,7 +168,7 @@ impl Core {
 
     /// Stores the state after, and makes it real. The store comes first: should the daemon be killed in
     /// between, its next start finds the whole of the new state there and finishes it.
-    fn carry_out(&mut self, outcome: Outcome) -> Result<()> {
+    pub(super) fn carry_out(&mut self, outcome: Outcome) -> Result<()> {
         let Outcome {
             after,
             first,

@@ -7,6 +7,7 @@ use netd_api::{Network as ApiNetwork, NetworkCreate, NetworkSet};
 use super::core::Core;
 use super::error::Result;
 use super::uplink::Uplink;
+use crate::model::file::Outcome;
 use crate::model::network::{self, Context};
 use crate::model::network_set;
 use crate::model::subnet::Occupied;
@@ -47,24 +48,21 @@ impl Core {
         Ok(shown)
     }
 
-    /// Changes a network while it is in use. Endpoints get their new default routes when the change is stored
-    /// and real: a start after a crash in between finds them noted as behind.
+    /// Changes a network while it is in use, as a file would: all of it or nothing.
     pub fn set_network(&mut self, name: &str, request: &NetworkSet) -> Result<ApiNetwork> {
         let node = self.occupied()?;
         let change = network_set::change(&self.desired, &node, free_mac()?, name, request)?;
-        let before = self.desired.network(name)?.clone();
-        let number = before.number;
+        let number = self.desired.network(name)?.number;
         if !change.put.is_empty() {
-            // A gateway that is there gets its further addresses by being brought into order again.
-            if let Some(outer) = self.actual.devices.get_mut(&before.outer()) {
-                outer.configured = false;
-            }
-            if let Err(e) = self.transact(change, Scope::Network(number)) {
-                self.take_addresses(&before, &request.gateways);
-                return Err(e);
-            }
-            self.catch_up();
-            self.refresh_silent();
+            let mut after = self.desired.clone();
+            after.apply(&change);
+            self.carry_out(Outcome {
+                after,
+                first: Change::default(),
+                change,
+                lines: vec![],
+                left: vec![],
+            })?;
             tracing::info!("network {name} changed");
         }
         Ok(self.show_network(&self.desired.networks[&number]))

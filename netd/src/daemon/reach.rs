@@ -160,7 +160,7 @@ impl Core {
     }
 
     /// Takes addresses of a gateway that stays back that were just added.
-    pub(super) fn take_addresses(&mut self, before: &Network, added: &[IpAddr]) {
+    fn take_addresses(&mut self, before: &Network, added: &[IpAddr]) {
         let outer = before.outer();
         let ifindex = self.actual.ifindex(&outer);
         let new = added.iter().filter(|ip| !before.gateways.contains(ip));

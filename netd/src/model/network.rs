@@ -163,7 +163,8 @@ fn check_range(subnets: &[IpNet], range: IpNet) -> Result<(), ModelError> {
     Ok(())
 }
 
-fn mtu(wanted: Option<u32>, default: u32, subnets: &[IpNet]) -> Result<u32, ModelError> {
+/// An MTU that can be, in bytes of the IP packet.
+pub(super) fn mtu(wanted: Option<u32>, default: u32, subnets: &[IpNet]) -> Result<u32, ModelError> {
     let Some(mtu) = wanted else {
         return Ok(default);
     };

@@ -1,12 +1,12 @@
-//! From a change that is asked for to the records it makes: a network in use gets a gateway, or other
-//! limits.
+//! From a change that is asked for to the records it makes: a network in use gets a gateway, another MTU, or
+//! other limits.
 
 use std::net::IpAddr;
 
 use netd_api::NetworkSet;
 use netd_common::addr::Mac;
 
-use super::network::{aging, storm};
+use super::network::{aging, mtu, storm};
 use super::records::Network;
 use super::subnet::{self, Occupied};
 use super::{Change, Desired, ModelError, Object, ipam, masquerade};
@@ -28,6 +28,7 @@ pub fn change(
             changed.gateways.push(*gateway);
         }
     }
+    changed.mtu = mtu(request.mtu, network.mtu, &network.subnets)?;
     changed.aging = aging(request.aging_s.unwrap_or(network.aging))?;
     changed.storm = storm(request.storm.unwrap_or(network.storm))?;
     let asked = masquerade::Options {
@@ -52,12 +53,17 @@ pub fn change(
         changed.gateway_mac = mac;
     }
     let mut put = Vec::new();
+    // As at attach: an internal network leads nowhere.
+    let routes = !changed.internal && changed.gateways != network.gateways;
+    let resized = changed.mtu != network.mtu;
     for endpoint in desired.endpoints_of(network.number) {
         let mut endpoint = endpoint.clone();
-        // As at attach: an internal network leads nowhere.
-        if !changed.internal && changed.gateways != network.gateways {
+        if routes {
             endpoint.gateways.clone_from(&changed.gateways);
-            endpoint.behind.routes = true;
+        }
+        endpoint.behind.routes |= routes;
+        endpoint.behind.mtu |= resized;
+        if routes || resized {
             put.push(Object::Endpoint(endpoint));
         }
     }
@@ -151,6 +157,23 @@ mod tests {
         d.apply(&ask(&d, &["10.1.0.1"]).unwrap());
         d.apply(&ask(&d, &["fd01::1"]).unwrap());
         assert_eq!(d.networks[&seg].gateways, wanted);
+    }
+
+    #[test]
+    fn another_mtu_reaches_the_endpoints_too() {
+        let (mut d, seg) = without_gateway();
+        let set = |bytes| NetworkSet {
+            mtu: Some(bytes),
+            ..NetworkSet::default()
+        };
+        d.apply(&change(&d, &[], MAC, "seg", &set(1400)).unwrap());
+        assert_eq!(d.networks[&seg].mtu, 1400);
+        let behind = |e: &crate::model::Endpoint| (e.behind.routes, e.behind.mtu);
+        assert!(d.endpoints.values().all(|e| behind(e) == (false, true)));
+        let again = change(&d, &[], MAC, "seg", &set(1400)).unwrap();
+        assert_eq!(again, Change::default());
+        let e = change(&d, &[], MAC, "seg", &set(1279)).unwrap_err();
+        assert!(e.to_string().contains("from 1280 to 65535"), "{e}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `netd network`.
 
-use std::net::IpAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use netd_api::Network;
-use netd_tests::lab::Lab;
+use netd_tests::lab::{Endpoint, Host, Lab};
 
 #[test]
 fn create_ls_inspect_and_rm_a_network() -> Result<()> {
@@ -37,6 +38,64 @@ fn create_ls_inspect_and_rm_a_network() -> Result<()> {
     );
     let none: Vec<Network> = lab.node.netd_json(&["network", "ls"])?;
     assert!(none.is_empty());
+    Ok(())
+}
+
+/// MTUs of the gateway's device and of both ends of an endpoint.
+fn mtus(lab: &Lab, network: &Network, endpoint: &Endpoint) -> Result<[u32; 3]> {
+    let of = |host: &Host, device: &str| -> Result<u32> {
+        let shown = host.ok("ip", &["-o", "link", "show", "dev", device])?;
+        let mut words = shown.split_whitespace().skip_while(|w| *w != "mtu");
+        let bytes = words.nth(1).context("no MTU")?;
+        Ok(bytes.parse()?)
+    };
+    let gateway = network.device.as_deref().context("no gateway")?;
+    let id: netd_api::Endpoint = lab
+        .node
+        .netd_json(&["endpoint", "inspect", &endpoint.name])?;
+    Ok([
+        of(&lab.node, gateway)?,
+        of(&lab.node, &id.device)?,
+        of(endpoint, &endpoint.device)?,
+    ])
+}
+
+#[test]
+fn a_network_in_use_gets_another_mtu_or_keeps_its_own_as_a_whole() -> Result<()> {
+    let lab = Lab::new("network-mtu")?;
+    let web = lab.network("web")?;
+    let (a, b) = (lab.endpoint("a", &web)?, lab.endpoint("b", &web)?);
+    let server = b.tcp_listen(b.v4(), 80)?;
+    let mut client = a.tcp_connect(SocketAddr::new(b.v4(), 80))?;
+    let (mut accepted, _) = server.accept()?;
+    lab.node
+        .netd_ok(&["network", "set", "web", "--mtu", "1400"])?;
+    for endpoint in [&a, &b] {
+        assert_eq!(mtus(&lab, &web, endpoint)?, [1400; 3]);
+    }
+    client.write_all(b"x")?;
+    accepted.read_exact(&mut [0])?;
+    // 28 bytes are headers.
+    a.ping_with(b.v4(), &["-c", "1", "-W", "5", "-M", "do", "-s", "1372"])?;
+    let larger = ["-c", "1", "-W", "1", "-M", "do", "-s", "1373"];
+    assert!(a.ping_with(b.v4(), &larger).is_err());
+    let c = lab.endpoint("c", &web)?;
+    assert_eq!(mtus(&lab, &web, &c)?, [1400; 3]);
+    c.ping(lab.outside.v6())?;
+
+    let said = lab.node.netd(&["network", "set", "web", "--mtu", "1279"])?;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("from 1280 to 65535"), "{said:?}");
+    // The namespace of one is still there, but its name is not: its inside cannot be reached.
+    nix::mount::umount2(&b.ns.path(), nix::mount::MntFlags::MNT_DETACH)?;
+    let said = lab.node.netd(&["network", "set", "web", "--mtu", "1300"])?;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.stderr.lines().count(), 1, "{said:?}");
+    for endpoint in [&a, &c] {
+        assert_eq!(mtus(&lab, &web, endpoint)?, [1400; 3]);
+    }
+    let all: Vec<Network> = lab.node.netd_json(&["network", "ls"])?;
+    assert_eq!(all[0].mtu, 1400);
     Ok(())
 }
 
@@ -228,7 +287,7 @@ fn a_gateway_in_use_that_refuses_a_setting_stays() -> Result<()> {
             .ok("sh", &["-c", &format!("echo {value} > {setting}")])
     };
     ipv6_off("1")?;
-    let said = lab.node.netd(&["network", "set", "web", "--storm", "9"])?;
+    let said = lab.node.netd(&["network", "set", "web", "--mtu", "1400"])?;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stderr.contains("nd-web"), "{said:?}");
     assert_eq!(index()?, before, "it was made anew");
@@ -236,7 +295,7 @@ fn a_gateway_in_use_that_refuses_a_setting_stays() -> Result<()> {
     a.ping(web.gateway(false)?)?;
     ipv6_off("0")?;
     lab.node
-        .netd_ok(&["network", "set", "web", "--storm", "9"])?;
+        .netd_ok(&["network", "set", "web", "--mtu", "1400"])?;
     assert_eq!(index()?, before);
     a.ping(web.gateway(false)?)?;
     a.ping(web.gateway(true)?)
