@@ -4,27 +4,32 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Gives an endpoint an address; the record's number.
+fn float(d: &mut Desired, endpoint: u32, address: &str) -> u32 {
+    let number = d.take_number();
+    let floating = Floating {
+        number,
+        endpoint,
+        address: ip(address),
+        owner: "cli".into(),
+    };
+    d.apply(&Change {
+        put: vec![Object::Floating(floating)],
+        remove: vec![],
+    });
+    number
+}
+
 #[test]
 fn a_floating_address_has_a_row_that_follows_endpoint_and_uplink() {
     let (mut d, mut a, mut next) = (empty(), Actual::default(), 10);
     let web = network(&mut d, "web", &["10.0.0.0/24", "fd00::/64"]);
     let one = fresh_endpoint(&mut d, "one", web, &["10.0.0.2/24", "fd00::2/64"]);
     let two = fresh_endpoint(&mut d, "two", web, &["10.0.0.3/24"]);
-    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    let float = |d: &mut Desired, endpoint, address: &str| {
-        let number = d.take_number();
-        let floating = Floating {
-            number,
-            endpoint,
-            address: ip(address),
-            owner: "cli".into(),
-        };
-        d.apply(&Change {
-            put: vec![Object::Floating(floating)],
-            remove: vec![],
-        });
-        number
-    };
     let first = float(&mut d, one, "192.0.2.9");
     float(&mut d, one, "192.0.2.8");
     let six = float(&mut d, one, "2001:db8::9");
@@ -94,28 +99,6 @@ fn a_floating_address_has_a_row_that_follows_endpoint_and_uplink() {
     assert!(steps.contains(&ended), "{steps:?}");
     settle(&d, &mut a, &mut next, Scope::All);
     assert_eq!(a.floats[&ip("2001:db8::9")].endpoint, two);
-
-    // Its group is joined where its uplink is, after its row is there, and left before that goes.
-    assert!(a.groups.is_empty());
-    let place = |ifindex| UplinkNet {
-        ifindex,
-        mac: [2, 0, 0, 0, 0, 3],
-        net: "2001:db8::/64".parse().unwrap(),
-    };
-    a.uplinks.push(place(3));
-    settle(&d, &mut a, &mut next, Scope::All);
-    assert_eq!(a.groups, BTreeMap::from([((3, nine), web)]));
-    a.uplinks[1] = place(4);
-    settle(&d, &mut a, &mut next, Scope::All);
-    assert_eq!(a.groups, BTreeMap::from([((4, nine), web)]));
-    let mut without = d.clone();
-    without.floating.retain(|_, f| f.endpoint != two);
-    let steps = plan(&without, &a, Scope::All);
-    let at = |wanted: &Step| steps.iter().position(|s| s == wanted).unwrap();
-    assert!(
-        at(&Step::Group((4, nine), None)) < at(&Step::Float(ip("2001:db8::9"), None)),
-        "{steps:?}"
-    );
     // With the endpoint goes all that is its own.
     let remove = d.all_of(one);
     d.apply(&Change {
@@ -124,4 +107,31 @@ fn a_floating_address_has_a_row_that_follows_endpoint_and_uplink() {
     });
     settle(&d, &mut a, &mut next, scope);
     assert_eq!(a.floats.len(), 1);
+}
+
+#[test]
+fn the_group_of_a_floating_address_is_joined_where_its_uplink_is() {
+    let (mut d, mut a, mut next) = (empty(), Actual::default(), 10);
+    let web = network(&mut d, "web", &["10.0.0.0/24", "fd00::/64"]);
+    let one = fresh_endpoint(&mut d, "one", web, &["10.0.0.2/24", "fd00::2/64"]);
+    let nine = "2001:db8::9".parse().unwrap();
+    float(&mut d, one, "2001:db8::9");
+    let place = |ifindex| UplinkNet {
+        ifindex,
+        mac: [2, 0, 0, 0, 0, 3],
+        net: "2001:db8::/64".parse().unwrap(),
+    };
+    settle(&d, &mut a, &mut next, Scope::All);
+    assert!(a.groups.is_empty());
+    for ifindex in [3, 4] {
+        a.uplinks = vec![place(ifindex)];
+        settle(&d, &mut a, &mut next, Scope::All);
+        assert_eq!(a.groups, BTreeMap::from([((ifindex, nine), web)]));
+    }
+    // It is left before the row goes, by which it is known to be ours.
+    d.floating.clear();
+    let steps = plan(&d, &a, Scope::All);
+    let at = |wanted: &Step| steps.iter().position(|s| s == wanted).unwrap();
+    let group = at(&Step::Group((4, nine), None));
+    assert!(group < at(&Step::Float(nine.into(), None)), "{steps:?}");
 }
