@@ -9,6 +9,7 @@ mod exec;
 mod fuzz;
 mod lab;
 mod progress;
+mod record;
 mod root;
 mod setup;
 mod test;
@@ -35,6 +36,11 @@ enum Verb {
     Build,
     /// Formatting, lints for the host and the eBPF target, docs, promises, lock file, file sizes
     Check,
+    /// Write what is committed and compared with the code later
+    Record {
+        #[command(subcommand)]
+        what: record::What,
+    },
     /// Run all tests: on the host, then the packet and lab suites as root
     Test {
         /// Only tests whose name contains one of these; further libtest options are passed on
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Build => build::run(),
         Verb::Check => check::run(),
+        Verb::Record { what } => record::run(what),
         Verb::Test { filter } => test::run(&filter),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Run(args) => lab::run("run", &args),

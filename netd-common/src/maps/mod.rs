@@ -9,6 +9,7 @@ mod event;
 mod floating;
 mod flow;
 pub mod fragment;
+pub mod layout;
 mod learn;
 mod mapping;
 mod publish;

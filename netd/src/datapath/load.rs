@@ -8,16 +8,9 @@ use std::path::{Path, PathBuf};
 use aya::maps::MapInfo;
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use bytemuck::Pod;
-use netd_common::addr::{V4, V6};
-use netd_common::maps::{
-    Called, CalledKey, DenyKey, FdbEntry, FdbKey, Float, Flow, FromKey, HostEntry, Learned, Limits,
-    Mapping, Meter, Node, Port, Publish, PublishKey, SegmentKey, SentKey, Stat, Target, Uplink,
-    Usage, name, size, watch,
-};
+use netd_common::maps::{layout, name, size, watch};
 use netd_common::planted;
 use netd_common::stage::Stage;
-use netd_common::tuple::Tuple;
 
 use super::Options;
 use super::error::{Error, Result, chain};
@@ -26,8 +19,9 @@ use crate::failpoint;
 /// The programs, as `netd-ebpf` built them.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_EBPF_OBJECT"));
 
-/// Generation of the map layouts: the directory pins are under. A change of any layout counts it up.
-const GENERATION: &str = "g3";
+/// Generation of the map layouts: the directory pins are under. A change of any layout counts it up;
+/// `netd-common/layout.lock` and the test `layout_lock` see to that.
+pub const GENERATION: &str = "g3";
 
 /// Names of the TC programs that are hooked.
 pub const CLASSIFIERS: [&str; 5] = [
@@ -49,6 +43,8 @@ pub(super) struct Pins {
     pub links: PathBuf,
     /// One link for each socket hook.
     pub cgroup: PathBuf,
+    /// Maps of what is between two packets of a datagram.
+    pub brief: PathBuf,
     /// The maps of stages, one for each load of the programs.
     pub stages: PathBuf,
     /// One empty directory for each uplink that got its clsact qdisc from netd.
@@ -62,6 +58,7 @@ impl Pins {
             maps: root.join("maps"),
             links: root.join("links"),
             cgroup: root.join("cgroup"),
+            brief: root.join("brief"),
             stages: root.join("stages"),
             clsact: root.join("clsact"),
         }
@@ -72,6 +69,7 @@ impl Pins {
             &self.maps,
             &self.links,
             &self.cgroup,
+            &self.brief,
             &self.stages,
             &self.clsact,
         ];
@@ -96,38 +94,17 @@ impl Pins {
     }
 }
 
-/// Key and value sizes of a pinned map.
-const fn layout<K: Pod, V: Pod>(name: &'static str) -> (&'static str, u32, u32) {
-    (name, size_of::<K>() as u32, size_of::<V>() as u32)
-}
-
 /// Every pinned map with the sizes of its key and value, in bytes.
-pub const LAYOUTS: [(&str, u32, u32); 24] = [
-    layout::<u32, Port>(name::PORT),
-    layout::<FdbKey, FdbEntry>(name::FDB),
-    layout::<FdbKey, Learned>(name::LEARNED),
-    layout::<u32, Meter>(name::METER),
-    layout::<u32, u64>(name::AGED),
-    layout::<V4, HostEntry>(name::HOST4),
-    layout::<V6, HostEntry>(name::HOST6),
-    layout::<SegmentKey, Target>(name::SEGMENT),
-    layout::<Tuple<V4>, Flow<V4>>(name::FLOW4),
-    layout::<Tuple<V6>, Flow<V6>>(name::FLOW6),
-    layout::<Tuple<V4>, Mapping<V4>>(name::MAP4),
-    layout::<Tuple<V6>, Mapping<V6>>(name::MAP6),
-    layout::<SentKey, u32>(name::SENT),
-    layout::<u32, Usage>(name::USAGE),
-    layout::<u32, Limits>(name::LIMITS),
-    layout::<PublishKey, Publish>(name::PUBLISH),
-    layout::<V6, Float>(name::FLOAT),
-    layout::<FromKey, u32>(name::FROM),
-    layout::<u32, Uplink>(name::UPLINK),
-    layout::<V6, u32>(name::LOCAL),
-    layout::<DenyKey, u32>(name::DENY),
-    layout::<u32, Node>(name::NODE),
-    layout::<u32, Stat>(name::STATS),
-    layout::<CalledKey, Called>(name::CALLED),
-];
+pub const LAYOUTS: [(&str, u32, u32); layout::MAPS.len()] = {
+    let mut all = [("", 0, 0); layout::MAPS.len()];
+    let mut i = 0;
+    while i < all.len() {
+        let map = &layout::MAPS[i];
+        all[i] = (map.name, map.key, map.value);
+        i += 1;
+    }
+    all
+};
 
 /// Checks a pinned map against the layout; `Ok(Some(entries))` if it is there.
 fn pinned(path: &Path, key: u32, value: u32) -> Result<Option<u32>> {
@@ -145,6 +122,23 @@ fn pinned(path: &Path, key: u32, value: u32) -> Result<Option<u32>> {
         });
     }
     Ok(Some(info.max_entries()))
+}
+
+/// Where the maps of what is between two packets are, which the last programs had if they had such ones.
+fn brief(pins: &Pins) -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut all = Vec::new();
+    for map in layout::BRIEF {
+        let path = pins.brief.join(map.name);
+        if path.exists() {
+            let info = MapInfo::from_pin(&path)
+                .map_err(|e| Error::Load(format!("{}: {}", path.display(), chain(&e))))?;
+            if (info.key_size(), info.value_size(), info.max_entries()) != map.shape {
+                remove(&path)?;
+            }
+        }
+        all.push((map.name, path));
+    }
+    Ok(all)
 }
 
 /// A set of the programs.
@@ -183,6 +177,10 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
         }
         loader.map_pin_path(name, path.as_path());
     }
+    let briefs = brief(pins)?;
+    for (name, path) in &briefs {
+        loader.map_pin_path(name, path.as_path());
+    }
     for (name, path) in set.shared {
         loader.map_pin_path(name, path.as_path());
     }
@@ -197,7 +195,7 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
         .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
         .load(OBJECT)
         .map_err(|e| Error::Load(chain(&e)))?;
-    for path in &paths {
+    for path in paths.iter().chain(briefs.iter().map(|(_, path)| path)) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::pin(path))?;
     }
 

@@ -50,7 +50,7 @@ mod watch;
 pub use cgroup::SOCKETS;
 pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
-pub use load::{CLASSIFIERS, FLOW_END, LAYOUTS, XDP};
+pub use load::{CLASSIFIERS, FLOW_END, GENERATION, LAYOUTS, XDP};
 pub use tables::{MapRows, RawRows, Tables, Tracer};
 pub use trace::{At, Copies, Seen};
 pub use types::{AttachMode, Filter, FlowRecord, LearnedRecord, MappingRecord, Options, XdpMode};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use netd_common::maps::{Event, name, watch};
+use netd_common::maps::{Event, layout, name, watch};
 
 use super::error::{Error, Result, chain};
 use super::hooks;
@@ -164,7 +164,9 @@ impl Datapath {
         };
         // What was not taken out of the object is neither pinned nor read from here.
         for (name, map) in self.ebpf.maps() {
-            if OWN.contains(&name) || name.starts_with('.') {
+            // What is pinned for good is found there.
+            let brief = layout::BRIEF.iter().any(|map| map.name == name);
+            if brief || OWN.contains(&name) || name.starts_with('.') {
                 continue;
             }
             let path = pin(name);

@@ -33,6 +33,21 @@ pub(super) struct Size {
     pub planted: u32,
 }
 
+impl Size {
+    fn options(self, bpf: &Path) -> Options {
+        Options {
+            bpf_dir: bpf.to_owned(),
+            attach_mode: None,
+            netns_cookie: 0,
+            verbose: false,
+            flow_entries: self.entries,
+            flows_per_endpoint: Some(self.limit.unwrap_or(u32::MAX)),
+            timeouts: Timeouts::DEFAULT,
+            planted: self.planted,
+        }
+    }
+}
+
 /// A loaded data path, and the file system its pins are on.
 pub(super) struct Loaded {
     pub datapath: Datapath,
@@ -74,17 +89,7 @@ impl Loaded {
         mount(Some("bpf"), dir.path(), Some("bpf"), MsFlags::empty(), none).expect("a bpffs");
         let root = File::open(dir.path()).expect("the bpffs");
         let bpf = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
-        let datapath = Datapath::open(&Options {
-            bpf_dir: bpf.clone(),
-            attach_mode: None,
-            netns_cookie: 0,
-            verbose: false,
-            flow_entries: size.entries,
-            flows_per_endpoint: Some(size.limit.unwrap_or(u32::MAX)),
-            timeouts: Timeouts::DEFAULT,
-            planted: size.planted,
-        })
-        .expect("the programs load");
+        let datapath = Datapath::open(&size.options(&bpf)).expect("the programs load");
         nix::mount::umount2(dir.path(), nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
         let limits = limits(&bpf).get(&0, 0).expect("the limits").0;
         Self {
@@ -94,6 +99,12 @@ impl Loaded {
             limits,
             _root: root,
         }
+    }
+
+    /// Loads the programs once more, as the next start of the daemon does.
+    pub fn reload(&mut self) {
+        let options = self.size.options(&self.bpf);
+        self.datapath = Datapath::open(&options).expect("the programs load again");
     }
 
     /// Removes all rows; what the loading itself wrote is as it was then.

@@ -146,6 +146,11 @@ impl World {
         });
     }
 
+    /// Goes on with newly loaded programs, over what those before have pinned.
+    pub fn reload(&mut self) {
+        self.loaded.reload();
+    }
+
     fn build(loaded: Loaded) -> Self {
         let mut world = Self {
             loaded,

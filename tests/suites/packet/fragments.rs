@@ -581,3 +581,19 @@ fn a_message_masquerade_cannot_translate_is_not_in_fragments_either() {
             .dropped(DropReason::NatIcmp);
     });
 }
+
+#[test]
+fn new_programs_go_on_with_the_datagrams_that_those_before_have_begun() {
+    World::both(|w, family| {
+        let packet = udp(&A, &OUTSIDE, family).to_gateway();
+        let begun = packet.pieces(7, SIZE);
+        let waits = packet.pieces(8, SIZE);
+        w.ep_out_raw(&A, &begun[0]).redirected();
+        w.ep_out_raw(&A, &waits[1]);
+        assert_eq!((w.datagrams(), w.waiting()), (2, 1));
+        w.keep_fragments();
+        w.reload();
+        assert_eq!((w.datagrams(), w.waiting()), (2, 1));
+        w.ep_out_raw(&A, &begun[1]).redirected();
+    });
+}

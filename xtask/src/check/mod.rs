@@ -10,7 +10,7 @@ use std::{process::Command, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
-    exec, progress,
+    exec, progress, record,
     setup::{self, Toolchain},
     workspace,
 };
@@ -59,6 +59,7 @@ pub fn run() -> Result<()> {
             "netd-ebpf",
         ]),
     );
+    report.cargo("layouts of pinned maps", &mut record::layouts());
     report.check("promises", promises::check);
     if workspace::which("cargo-deny").is_some() {
         report.cargo(
