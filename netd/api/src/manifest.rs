@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attach, FlowLine, NetworkCreate, Owner, PublishSpec};
+use crate::{Attach, FloatingAdd, FlowLine, NetworkCreate, Owner, PublishSpec};
 
 /// `POST /v1/plan` and `POST /v1/apply`: everything that one source asks for. The source owns what it
 /// makes (`file:NAME`) and changes nothing else.
@@ -17,6 +17,9 @@ pub struct Manifest {
     pub endpoints: Vec<Attach>,
     /// Further published ports, of endpoints that are there already or in `endpoints`.
     pub publishes: Vec<PublishOf>,
+    /// Floating addresses, likewise; of an endpoint's the first is the one that its traffic leaves with. `owner` is
+    /// left out.
+    pub floating: Vec<FloatingAdd>,
     /// Remove what the source made and no longer asks for; else it is only told.
     pub prune: bool,
     /// Take objects over that have another owner; else they are refused.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netd_api::{Action, Manifest, Plan};
 use netd_common::addr::Mac;
 
@@ -16,7 +17,7 @@ use crate::datapath::Datapath;
 use crate::model::file::{self, Ask, Outcome, Refusal};
 use crate::model::network::Context;
 use crate::model::{Change, Desired, Endpoint, Key, Netns, Object, publish};
-use crate::net::{NetnsFile, inside};
+use crate::net::{NetnsFile, inside, route};
 use crate::plan::{Actual, Ended, Scope};
 
 /// The node that is asked.
@@ -69,6 +70,11 @@ impl Ask for Asked<'_> {
 
     fn mac(&mut self) -> std::result::Result<Mac, Refusal> {
         Ok(super::network::free_mac()?)
+    }
+
+    fn addresses(&mut self) -> std::result::Result<Vec<IpNet>, Refusal> {
+        let all = route::addresses(&mut self.node.netlink)?;
+        Ok(all.iter().map(|a| a.net).collect())
     }
 
     fn publish_addresses(&self) -> Vec<IpAddr> {
@@ -272,6 +278,15 @@ impl Core {
         for endpoint in &new {
             self.forget_neighbours(endpoint);
             self.announce(endpoint);
+        }
+        let holder = |d: &Desired, n| d.floating.get(n).map(|f| f.endpoint);
+        let floating = self.desired.floating.iter();
+        let moved: Vec<IpAddr> = floating
+            .filter(|(n, f)| holder(before, *n) != Some(f.endpoint))
+            .map(|(_, f)| f.address)
+            .collect();
+        for address in moved {
+            self.announce_floating(address);
         }
         self.note_all_made();
         self.refresh_locals();

@@ -174,7 +174,7 @@ impl Core {
 
     /// Tells the link of the uplink who has a floating address now (RFC 5227 section 2.3, RFC 4861 section
     /// 7.2.6): whoever knew another MAC for it learns the new one at once.
-    fn announce_floating(&mut self, address: IpAddr) {
+    pub(super) fn announce_floating(&mut self, address: IpAddr) {
         let Some(UplinkNet { ifindex, mac, .. }) = self.actual.uplink_of(address).copied() else {
             return;
         };

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use netd_common::addr::Mac;
 use netd_common::maps::{FdbEntry, Float, HostEntry, Port, Publish, Target};
 
-use crate::model::{Change, Desired, Endpoint, Key, Netns, Network};
+use crate::model::{Change, Desired, Endpoint, Key, Netns, Network, Object};
 
 /// What a plan looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,14 @@ impl Ended {
                     ended.floating.extend(gone.map(|f| f.address));
                 }
                 Key::Network(_) => {}
+            }
+        }
+        for object in &change.put {
+            if let Object::Floating(new) = object
+                && let Some(old) = desired.floating.get(&new.number)
+                && old.endpoint != new.endpoint
+            {
+                ended.floating.insert(old.address);
             }
         }
         ended

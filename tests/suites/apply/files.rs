@@ -1,7 +1,10 @@
 //! A file's life: made, told what would be done, changed, pruned, exported, deleted.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
-use netd_api::{Action, Endpoint, Network, Plan, Published};
+use netd_api::{Action, Endpoint, FlowLine, Network, Plan, Published};
+use netd_tests::lab::Host;
 use netd_tests::lab::traffic::Proto;
 use serde_json::Value;
 
@@ -256,23 +259,54 @@ fn what_is_exported_is_applied_as_nothing() -> Result<()> {
 }
 
 #[test]
-fn floating_addresses_are_comments_of_an_export() -> Result<()> {
+fn floating_addresses_of_a_file_are_its_endpoints_and_change_hands_with_it() -> Result<()> {
     let scene = Scene::new("apply-floating", &["a", "b"])?;
     let node = &scene.lab.node;
-    scene.apply(&scene.file("shop.toml", SHOP)?)?;
-    let owned = || node.netd_ok(&["export", "--owner", "file:shop"]);
-    let plain = owned()?;
-    let all = [("192.0.2.77", "a"), ("2001:db8:1::77", "b")];
-    for (address, endpoint) in all {
-        node.netd_ok(&["floating", "add", address, endpoint])?;
-    }
-    assert_eq!(owned()?, plain, "they are another owner's");
-    let text = node.netd_ok(&["export"])?;
-    for (address, endpoint) in all {
-        let line = format!("# netd floating add {address} {endpoint}\n");
-        assert!(text.contains(&line), "{text}");
-    }
+    let floats = ["192.0.2.77", "2001:db8:1::77"];
+    let shop = |endpoint: &str| {
+        let float = |address| {
+            format!("\n[[floating]]\nendpoint = \"{endpoint}\"\naddress = \"{address}\"\n")
+        };
+        SHOP.to_owned() + &floats.map(float).concat()
+    };
+    scene.apply(&scene.file("shop.toml", &shop("a"))?)?;
+    let (a, b) = (scene.host("a")?, scene.host("b")?);
+    let outside = &scene.lab.outside;
+    let is_of = |host: &Host| -> Result<()> {
+        for float in floats {
+            let to = SocketAddr::new(float.parse()?, 7000);
+            let _server = host.serve_source(Proto::Tcp, 7000)?;
+            outside.ask_source(Proto::Tcp, to)?;
+        }
+        Ok(())
+    };
+    is_of(&a)?;
+    let server = a.tcp_listen(a.v4(), 7001)?;
+    let cut = SocketAddr::new(floats[0].parse()?, 7001);
+    let _client = outside.tcp_connect(cut)?;
+    let _accepted = server.accept()?;
+
+    let text = node.netd_ok(&["export", "--owner", "file:shop"])?;
     let said = node.netd(&["plan", "-f", &scene.file("again.toml", &text)?])?;
     assert_eq!(said.stdout, "nothing to do\n", "{said:?}");
+
+    let plan = scene.apply(&scene.file("shop.toml", &shop("b"))?)?;
+    assert_eq!(plan.lines.len(), 2, "{plan:?}");
+    assert!(
+        plan.flows.iter().any(|f| f.dport == 7001),
+        "the plan names the flows that it cuts: {plan:?}"
+    );
+    is_of(&b)?;
+    let flows: Vec<FlowLine> = node.netd_json(&["flow", "ls"])?;
+    assert!(flows.iter().all(|f| f.dport != 7001), "{flows:?}");
+
+    // One that somebody has added is not the file's.
+    let mine = node.netd_ok(&["export", "--owner", "file:shop"])?;
+    node.netd_ok(&["floating", "add", "192.0.2.78", "a"])?;
+    assert_eq!(node.netd_ok(&["export", "--owner", "file:shop"])?, mine);
+    let plan = scene.apply(&scene.file("shop.toml", SHOP)?)?;
+    assert_eq!(plan.lines.len(), 2, "{plan:?}");
+    let left: Vec<netd_api::Floating> = node.netd_json(&["floating", "ls"])?;
+    assert_eq!(left.len(), 1, "{left:?}");
     Ok(())
 }

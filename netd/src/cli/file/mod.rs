@@ -67,8 +67,7 @@ pub struct Delete {
 #[command(after_help = "Examples:\n  \
     netd export > node.toml              applied, it changes nothing\n  \
     netd export --owner file:shop\n  \
-    netd export -o json\n\n\
-    Floating addresses are no part of a file: the commands that add them are comments at its end.")]
+    netd export -o json")]
 pub struct Export {
     /// Only what this owner has
     #[arg(long, value_name = "OWNER", value_parser = values::name)]
@@ -114,9 +113,7 @@ pub async fn delete(verb: Delete, ctx: &Context) -> Outcome {
 /// Writes what is there as a file.
 pub async fn export(verb: Export, ctx: &Context) -> Outcome {
     let manifest = ctx.client.export(verb.owner.as_deref()).await?;
-    let mut floating = ctx.client.floating().await?;
-    floating.retain(|f| verb.owner.as_ref().is_none_or(|owner| f.owner == *owner));
-    let text = write::toml(&manifest)? + &write::left_out(&floating);
+    let text = write::toml(&manifest)?;
     ctx.out.show(&manifest, |_| text)?;
     Ok(ExitCode::SUCCESS)
 }

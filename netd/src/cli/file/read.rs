@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
-use netd_api::{Attach, Manifest, NetworkCreate, PublishOf, PublishSpec, object};
+use netd_api::{Attach, FloatingAdd, Manifest, NetworkCreate, PublishOf, PublishSpec, object};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -121,6 +122,14 @@ fn in_order(table: DeTable<'_>) -> Vec<(usize, String, Value<'_>)> {
     all
 }
 
+/// A floating address.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Float {
+    endpoint: String,
+    address: IpAddr,
+}
+
 /// A published port with its endpoint, or without.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,10 +169,11 @@ impl<'a> Reader<'a> {
                 "network" => self.each(value, &name, at, Self::network),
                 "endpoint" => self.each(value, &name, at, Self::endpoint),
                 "publish" => self.publishes(value, at),
+                "floating" => self.floating(value, at),
                 _ => self.note(
                     at,
                     format!(
-                        "there is no {name:?} in a file; it has name, [network.NAME], [endpoint.NAME] and [[publish]]"
+                        "there is no {name:?} in a file; it has name, [network.NAME], [endpoint.NAME], [[publish]] and [[floating]]"
                     ),
                 ),
             }
@@ -304,6 +314,25 @@ impl<'a> Reader<'a> {
         // Of two that are the same the later one is wrong.
         self.lines.insert(object::publish(&spec), line);
         Some(spec)
+    }
+
+    /// `[[floating]]`, likewise.
+    fn floating(&mut self, value: Value<'a>, at: usize) {
+        let DeValue::Array(items) = value.into_inner() else {
+            return self.note(at, "floating is written [[floating]]");
+        };
+        for item in items {
+            let at = item.span().start;
+            if let Some(Float { endpoint, address }) = self.take(item, "floating", at) {
+                let line = self.line(at);
+                self.lines.insert(object::floating(address), line);
+                self.manifest.floating.push(FloatingAdd {
+                    address,
+                    endpoint,
+                    owner: None,
+                });
+            }
+        }
     }
 
     /// `[[publish]]`, of endpoints that need not be the file's own.

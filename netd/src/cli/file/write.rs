@@ -1,6 +1,6 @@
 //! From what is there to TOML that asks for it.
 
-use netd_api::{Attach, Floating, Manifest, NetworkCreate, PublishSpec};
+use netd_api::{Attach, Manifest, NetworkCreate, PublishSpec};
 use serde::Serialize;
 use serde_json::Value as Json;
 use toml::{Table, Value};
@@ -27,6 +27,11 @@ pub fn toml(manifest: &Manifest) -> anyhow::Result<String> {
     let publishes: Vec<Value> = publishes
         .map(|p| published(&p.spec, Some(&p.endpoint)))
         .collect();
+    let floating = manifest.floating.iter().map(|f| {
+        let address = ("address".into(), f.address.to_string().into());
+        Table::from_iter([("endpoint".into(), f.endpoint.clone().into()), address]).into()
+    });
+    let floating: Vec<Value> = floating.collect();
     let mut file = Table::new();
     if !manifest.name.is_empty() {
         file.insert("name".into(), manifest.name.clone().into());
@@ -36,20 +41,12 @@ pub fn toml(manifest: &Manifest) -> anyhow::Result<String> {
             file.insert(key.into(), table.into());
         }
     }
-    if !publishes.is_empty() {
-        file.insert("publish".into(), publishes.into());
+    for (key, list) in [("publish", publishes), ("floating", floating)] {
+        if !list.is_empty() {
+            file.insert(key.into(), list.into());
+        }
     }
     Ok(toml::to_string(&file)?)
-}
-
-/// What a file does not ask for, as comments: the commands that do.
-pub fn left_out(floating: &[Floating]) -> String {
-    if floating.is_empty() {
-        return String::new();
-    }
-    let add = |f: &Floating| format!("# netd floating add {} {}\n", f.address, f.endpoint);
-    let all: String = floating.iter().map(add).collect();
-    format!("\n# Floating addresses are no part of a file; these were there:\n{all}")
 }
 
 /// The fields of a request that are not what they are when nothing is said.

@@ -1,6 +1,6 @@
 //! From the state back to what asks for it.
 
-use netd_api::{Attach, Manifest, NetworkCreate, PublishOf};
+use netd_api::{Attach, FloatingAdd, Manifest, NetworkCreate, PublishOf};
 
 use crate::model::name::ShowMac;
 use crate::model::{Desired, Endpoint, Network};
@@ -22,12 +22,24 @@ pub fn export(desired: &Desired, owner: Option<&str>) -> Manifest {
             });
         }
     }
+    let mut floating: Vec<_> = desired.floating.values().collect();
+    // In the order they were added: of an endpoint's the first one counts.
+    floating.sort_by_key(|f| f.number);
+    let floating = floating.into_iter().filter(|f| mine(&f.owner));
+    let floating = floating.filter_map(|f| {
+        Some(FloatingAdd {
+            address: f.address,
+            endpoint: desired.endpoints.get(&f.endpoint)?.name.clone(),
+            owner: None,
+        })
+    });
     let source = owner.and_then(|o| o.strip_prefix("file:"));
     Manifest {
         name: source.unwrap_or_default().into(),
         networks: networks.map(network).collect(),
         endpoints: endpoints.map(|e| endpoint(desired, e, &mine)).collect(),
         publishes,
+        floating: floating.collect(),
         prune: false,
         force: false,
     }

@@ -6,6 +6,7 @@
 
 mod endpoints;
 mod export;
+mod floating;
 mod lines;
 mod networks;
 mod publishes;
@@ -15,13 +16,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use netd_api::{Manifest, PlanLine, Problem, PublishSpec, object};
+use ipnet::IpNet;
+use netd_api::{Manifest, PlanLine, Problem, PublishSpec};
 use netd_common::addr::Mac;
 
 use super::network::Context;
-use super::{
-    Change, Desired, Endpoint, Fault, Floating, Key, ModelError, Netns, Object, floating, name,
-};
+use super::{Change, Desired, Endpoint, Fault, Key, ModelError, Netns, Object, name};
 
 pub use export::export;
 
@@ -55,6 +55,8 @@ pub trait Ask {
     fn id(&mut self, desired: &Desired) -> Result<String, Refusal>;
     /// A MAC that nobody has.
     fn mac(&mut self) -> Result<Mac, Refusal>;
+    /// The addresses of the node, with their subnets.
+    fn addresses(&mut self) -> Result<Vec<IpNet>, Refusal>;
     /// Addresses that ports are published on which name none.
     fn publish_addresses(&self) -> Vec<IpAddr>;
     /// Specs of one request, checked against the processes of the node, and with a port that is free
@@ -178,26 +180,6 @@ impl Work<'_> {
         self.endpoints_to_make(wanted);
         self.floating();
         self.publishes();
-    }
-
-    /// The floating addresses of what is made anew come again.
-    fn floating(&mut self) {
-        for old in self.before.floating.values() {
-            if !self.anew.contains_key(&old.endpoint) {
-                continue;
-            }
-            let was = self.before.endpoints.get(&old.endpoint);
-            let now = was.and_then(|e| self.after.endpoint(&e.name, None).ok());
-            // An endpoint that could not be made anew is a problem by itself.
-            let Some(now) = now.cloned() else { continue };
-            match floating::fits(&self.after, &now, old.address) {
-                Ok(()) => self.put(Object::Floating(Floating {
-                    endpoint: now.number,
-                    ..old.clone()
-                })),
-                Err(e) => self.problem(object::floating(old.address), e),
-            }
-        }
     }
 
     fn problem(&mut self, object: impl Into<String>, why: impl Into<Refusal>) {

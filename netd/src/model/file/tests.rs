@@ -1,5 +1,6 @@
 //! Files against states: what they change, and what must be refused.
 
+mod floating;
 mod pairs;
 
 use std::collections::BTreeSet;
@@ -54,6 +55,10 @@ impl Ask for Node {
         self.next += 1;
         let [.., a, b] = self.next.to_be_bytes();
         Ok([2, 0, 0, 9, a, b])
+    }
+
+    fn addresses(&mut self) -> Result<Vec<IpNet>, Refusal> {
+        Ok(vec!["192.0.2.2/24".parse().unwrap()])
     }
 
     fn publish_addresses(&self) -> Vec<IpAddr> {
@@ -318,57 +323,6 @@ fn an_endpoint_that_lost_its_device_or_its_namespace_is_made_anew_as_it_was() {
     );
     assert_eq!(step.lines[0].why.as_deref(), Some("its device is gone"));
     assert_eq!(essence(&step.after, &shop()), essence(&d, &shop()));
-}
-
-#[test]
-fn floating_addresses_go_with_their_endpoint_and_come_again_with_it() {
-    let mut node = Node::default();
-    let mut d = after(&empty(), &shop(), &mut node);
-    let a = d.endpoint("a", None).unwrap().number;
-    let mut float = |address: &str| {
-        let number = d.take_number();
-        d.apply(&Change {
-            put: vec![Object::Floating(Floating {
-                number,
-                endpoint: a,
-                address: address.parse().unwrap(),
-                owner: "cli".into(),
-            })],
-            remove: vec![],
-        });
-        number
-    };
-    let (v4, v6) = (float("192.0.2.9"), float("2001:db8::9"));
-    assert_eq!(ask(&d, &shop(), &mut node).unwrap().lines, []);
-
-    node.gone.insert("a".into());
-    let step = ask(&d, &shop(), &mut node).unwrap();
-    for n in [v4, v6] {
-        assert!(step.first.remove.contains(&Key::Floating(n)));
-        let now = step.after.endpoint("a", None).unwrap().number;
-        assert_ne!(now, a);
-        assert_eq!(step.after.floating[&n].endpoint, now);
-        let put = |o: &Object| matches!(o, Object::Floating(f) if f.number == n);
-        assert!(step.change.put.iter().any(put), "it is stored anew");
-    }
-
-    // Without an address of the family it cannot.
-    let mut moved = shop();
-    moved.networks[0] = network("web", &["10.7.0.0/24"], None);
-    let refused = ask(&d, &moved, &mut node).unwrap_err();
-    assert_eq!(refused.problems.len(), 1, "{:?}", refused.problems);
-    assert_eq!(refused.problems[0].object, "floating 2001:db8::9");
-
-    node.gone.clear();
-    let mut less = shop();
-    less.endpoints.remove(0);
-    let step = ask(&d, &less, &mut node).unwrap();
-    assert!(step.after.floating.is_empty());
-    let told = lines(&step);
-    for name in ["floating 192.0.2.9", "floating 2001:db8::9"] {
-        assert!(told.contains(&(Action::Remove, name)), "{told:?}");
-    }
-    assert!(step.change.remove.contains(&Key::Floating(v4)));
 }
 
 #[test]

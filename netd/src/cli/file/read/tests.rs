@@ -19,6 +19,10 @@ publish = ["8080:80", { spec = "8443:443/tcp", from = ["192.0.2.7/24", "2001:db8
 [[publish]]
 endpoint = "other"
 spec = "[2001:db8::2]:53:53/udp"
+
+[[floating]]
+endpoint = "api"
+address = "2001:db8::9"
 "#;
 
 fn wrong(text: &str) -> Vec<String> {
@@ -48,6 +52,8 @@ fn a_file_becomes_requests_with_the_lines_they_stand_in() {
     assert_eq!(source.place("endpoint api"), "f.toml:9");
     assert_eq!(source.place("publish 8443/tcp"), "f.toml:13");
     assert_eq!(source.place("publish [2001:db8::2]:53/udp"), "f.toml:15");
+    assert_eq!(m.floating[0].endpoint, "api");
+    assert_eq!(source.place("floating 2001:db8::9"), "f.toml:19");
     assert_eq!(source.place("network other"), "f.toml");
     let unnamed = Source::parse("", "dir/f.toml", "f").unwrap();
     assert_eq!(unnamed.manifest.name, "f");

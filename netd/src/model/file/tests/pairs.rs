@@ -1,5 +1,6 @@
 //! All pairs of small files, and random larger ones.
 
+use netd_api::FloatingAdd;
 use proptest::prelude::*;
 
 use super::*;
@@ -130,12 +131,21 @@ prop_compose! {
         web in any_network("web", 1), db in any_network("db", 2), seg in any_network("seg", 3),
         a in any_endpoint("a"), b in any_endpoint("b"), c in any_endpoint("c"),
         prune in any::<bool>(), force in any::<bool>(), name in 0..2usize,
+        floating in prop::collection::btree_map(8..11u8, 0..3usize, 0..2),
     ) -> Manifest {
         Manifest {
             name: ["f", "g"][name].into(),
             networks: [web, db, seg].into_iter().flatten().collect(),
             endpoints: [a, b, c].into_iter().flatten().collect(),
             publishes: vec![],
+            floating: floating
+                .into_iter()
+                .map(|(host, endpoint)| FloatingAdd {
+                    address: [192, 0, 2, host].into(),
+                    endpoint: ["a", "b", "c"][endpoint].into(),
+                    owner: None,
+                })
+                .collect(),
             prune,
             force,
         }
@@ -170,6 +180,7 @@ proptest! {
             prop_assert_eq!(&state.endpoints, &step.after.endpoints);
             state.apply(&back);
             prop_assert_eq!((&state.networks, &state.endpoints, &state.publishes), (&d.networks, &d.endpoints, &d.publishes));
+            prop_assert_eq!(&state.floating, &d.floating);
             d = step.after;
             for owner in [None, Some(mine.as_str())] {
                 let mut all = export(&d, owner);
