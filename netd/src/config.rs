@@ -66,6 +66,8 @@ pub struct DaemonOptions {
     pub masquerade: masquerade::Options,
     /// Log lines of the programs, and more of the daemon's.
     pub verbose: bool,
+    /// What is logged: a level or a filter.
+    pub log: Option<String>,
 }
 
 /// The configuration file.

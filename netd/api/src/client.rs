@@ -20,9 +20,9 @@ use tokio::net::UnixStream;
 
 use crate::stream::{Connection, Stream};
 use crate::{
-    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
-    FlowLine, Flushed, HostSpec, Manifest, MappingFilter, MappingLine, MonitorFilter, Network,
-    NetworkCreate, NetworkSet, Plan, Problem, PublishSpec, Published, Repro, ReproRequest,
+    Attach, CaptureOf, Endpoint, EndpointDetails, EventsFrom, FdbLine, Floating, FloatingAdd,
+    FlowFilter, FlowLine, Flushed, HostSpec, Manifest, MappingFilter, MappingLine, MonitorFilter,
+    Network, NetworkCreate, NetworkSet, Plan, Problem, PublishSpec, Published, Repro, ReproRequest,
     StatLine, Status, Trace, TraceRequest,
 };
 
@@ -254,6 +254,11 @@ impl Client {
     /// `GET /v1/monitor`: what happens from now on.
     pub async fn monitor(&self, filter: &MonitorFilter) -> Result<Stream> {
         self.stream(&with_query("/v1/monitor", filter)).await
+    }
+
+    /// `GET /v1/events`: what has changed, and by whom.
+    pub async fn events(&self, from: &EventsFrom) -> Result<Stream> {
+        self.stream(&with_query("/v1/events", from)).await
     }
 
     /// `GET /v1/capture`: the packets of an endpoint, a network or an uplink from now on.

@@ -23,6 +23,7 @@
 //! | `GET /v1/mappings` ([`MappingFilter`] as query) | -> [`[MappingLine]`](MappingLine) |
 //! | `GET /v1/monitor` ([`MonitorFilter`] as query) | -> a stream of [`Told`], one on each line |
 //! | `GET /v1/capture` ([`CaptureOf`] as query) | -> the same, of packets with their bytes |
+//! | `GET /v1/events` ([`EventsFrom`] as query) | -> a stream of [`EventLine`], one on each line |
 //! | `GET /v1/fdb` (`?network=N`) | -> [`[FdbLine]`](FdbLine) |
 //! | `POST /v1/trace` | [`TraceRequest`] -> [`Trace`] |
 //! | `POST /v1/repro` | [`ReproRequest`] -> [`Repro`] |
@@ -31,6 +32,7 @@
 
 mod client;
 mod endpoint;
+mod event;
 mod floating;
 mod hex;
 mod inspect;
@@ -48,6 +50,7 @@ mod trace;
 
 pub use client::{Client, ClientError};
 pub use endpoint::{Attach, Endpoint, EndpointState};
+pub use event::{By, Caller, Event, EventKind, EventLine, EventsFrom, LostEvents};
 pub use floating::{Floating, FloatingAdd};
 pub use hex::{hex, unhex};
 pub use inspect::{

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -23,27 +23,19 @@ pub struct Refusal {
 impl Refusal {
     /// The caller may not.
     pub fn forbidden(line: &str) -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            line: line.into(),
-            problems: vec![],
-        }
+        Self::of(StatusCode::FORBIDDEN, line)
     }
 
     /// The request makes no sense.
     pub fn bad(line: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            line: line.into(),
-            problems: vec![],
-        }
+        Self::of(StatusCode::BAD_REQUEST, line)
     }
 
-    /// There is no such path or method.
-    pub fn no_route(status: StatusCode, line: String) -> Self {
+    /// Any other.
+    pub fn of(status: StatusCode, line: impl Into<String>) -> Self {
         Self {
             status,
-            line,
+            line: line.into(),
             problems: vec![],
         }
     }
@@ -86,11 +78,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let bytes = Bytes::from_request(request, state)
             .await
-            .map_err(|e: BytesRejection| Refusal {
-                status: e.status(),
-                line: format!("the body was not read: {}", e.body_text()),
-                problems: vec![],
-            })?;
+            .map_err(|e| Refusal::bad(format!("the body was not read: {}", e.body_text())))?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|e| Refusal::bad(format!("the body is not the JSON this call takes: {e}")))

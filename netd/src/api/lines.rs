@@ -3,42 +3,80 @@
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use netd_api::Told;
+use netd_api::{EventLine, Told};
+use serde::Serialize;
 
+use crate::daemon::events::Reader;
 use crate::daemon::listen::Listener;
 
 /// Bytes that are sent at once, about.
 const CHUNK: usize = 64 << 10;
 
-/// The answer. A client that does not read makes nobody wait but its own listener.
-pub fn lines(listener: Listener) -> Response {
-    let body = stream::unfold(listener, |mut listener| async move {
+/// The content type of such an answer.
+pub const TYPE: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// Where lines come from.
+pub trait Source: Send + 'static {
+    /// A line.
+    type Line: Serialize + Send;
+
+    /// The next line; `None`: the end.
+    fn next(&mut self) -> impl Future<Output = Option<Self::Line>> + Send;
+
+    /// The next line if there is one at once.
+    fn ready(&mut self) -> Option<Self::Line>;
+}
+
+impl Source for Listener {
+    type Line = Told;
+
+    async fn next(&mut self) -> Option<Told> {
+        self.next().await
+    }
+
+    fn ready(&mut self) -> Option<Told> {
+        self.ready()
+    }
+}
+
+impl Source for Reader {
+    type Line = EventLine;
+
+    async fn next(&mut self) -> Option<EventLine> {
+        self.next().await
+    }
+
+    fn ready(&mut self) -> Option<EventLine> {
+        self.ready()
+    }
+}
+
+/// The answer. A client that does not read makes nobody wait but its own source.
+pub fn lines<S: Source>(source: S) -> Response {
+    let body = stream::unfold(source, |mut source| async move {
         let mut chunk = Vec::new();
-        let mut next = listener.next().await;
-        while let Some(told) = next {
-            write(&mut chunk, &told);
+        let mut next = source.next().await;
+        while let Some(line) = next {
+            write(&mut chunk, &line);
             next = if chunk.len() < CHUNK {
-                listener.ready()
+                source.ready()
             } else {
                 None
             };
         }
         let chunk = Bytes::from(chunk);
-        (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), listener))
+        (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), source))
     });
-    (
-        [(CONTENT_TYPE, "application/x-ndjson")],
-        Body::from_stream(body),
-    )
-        .into_response()
+    ([(CONTENT_TYPE, TYPE)], Body::from_stream(body)).into_response()
 }
 
-fn write(chunk: &mut Vec<u8>, told: &Told) {
+fn write<T: Serialize>(chunk: &mut Vec<u8>, line: &T) {
     let before = chunk.len();
-    match serde_json::to_writer(&mut *chunk, told) {
+    match serde_json::to_writer(&mut *chunk, line) {
         Ok(()) => chunk.push(b'\n'),
         // A type with string keys and numbers always has a JSON form.
         Err(_) => chunk.truncate(before),

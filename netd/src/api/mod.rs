@@ -1,21 +1,31 @@
 //! The API server: HTTP and JSON on a Unix socket that only root may use.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`connections`] | who is connected, how many, and for how long |
+//! | [`request`] | reading a request: how long that may take, how large it may be |
+//! | [`caller`] | who calls, and whether it may |
+//! | [`routes`] | the calls |
+//! | [`answer`], [`lines`] | answers, and answers that go on |
 
 mod answer;
+mod caller;
+mod connections;
 mod lines;
+mod request;
 mod routes;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
+use axum::middleware;
 use tokio::net::UnixListener;
+
+pub use connections::Connections;
 
 use crate::daemon::Handle;
 
@@ -23,34 +33,12 @@ use crate::daemon::Handle;
 pub const SOCKET: &str = "netd.sock";
 /// Its name until it answers.
 pub const SOCKET_NEW: &str = "netd.sock.new";
-/// Bytes of a request's body.
-const BODY: usize = 1 << 20;
 
 /// The server, listening but not answering yet.
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
-}
-
-/// Who is at the other end.
-#[derive(Clone, Copy)]
-struct Peer {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self {
-            uid: stream.io().peer_cred().ok().map(|c| c.uid()),
-        }
-    }
-}
-
-async fn only_root(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
-    if peer.uid == Some(0) {
-        return next.run(request).await;
-    }
-    answer::Refusal::forbidden("only root may use netd's API; use sudo").into_response()
+    connections: Arc<Connections>,
 }
 
 impl Server {
@@ -69,7 +57,11 @@ impl Server {
             Ok(listener)
         };
         let listener = bind().with_context(|| format!("cannot listen on {}", path.display()))?;
-        Ok(Self { listener, path })
+        Ok(Self {
+            listener,
+            path,
+            connections: Arc::default(),
+        })
     }
 
     /// Path of the socket.
@@ -77,15 +69,14 @@ impl Server {
         &self.path
     }
 
+    /// Its connections.
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
+
     /// Answers requests, for ever.
-    pub async fn serve(self, handle: Handle) -> io::Result<()> {
-        let app = routes::router(handle)
-            .layer(DefaultBodyLimit::max(BODY))
-            .layer(middleware::from_fn(only_root));
-        axum::serve(
-            self.listener,
-            app.into_make_service_with_connect_info::<Peer>(),
-        )
-        .await
+    pub async fn serve(self, handle: Handle) {
+        let app = routes::router(handle).layer(middleware::from_fn(caller::may_call));
+        connections::serve(self.listener, self.connections, app).await;
     }
 }

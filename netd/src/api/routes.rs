@@ -2,20 +2,21 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use netd_api::{
-    Attach, CaptureOf, Endpoint, EndpointDetails, FdbLine, Floating, FloatingAdd, FlowFilter,
-    FlowLine, Flushed, HostSpec, Manifest, MappingFilter, MappingLine, MonitorFilter, Network,
-    NetworkCreate, NetworkSet, Plan, PublishSpec, Published, Repro, ReproRequest, StatLine, Status,
-    Trace, TraceRequest,
+    Attach, CaptureOf, Endpoint, EndpointDetails, EventsFrom, FdbLine, Floating, FloatingAdd,
+    FlowFilter, FlowLine, Flushed, HostSpec, Manifest, MappingFilter, MappingLine, MonitorFilter,
+    Network, NetworkCreate, NetworkSet, Plan, PublishSpec, Published, Repro, ReproRequest,
+    StatLine, Status, Trace, TraceRequest,
 };
 use serde::Deserialize;
 
 use super::answer::{Body, Params, Refusal};
+use super::caller::Asked;
 use super::lines::lines;
 use crate::daemon::Handle;
 use crate::daemon::core::Core;
@@ -66,6 +67,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/repro", post(repro))
         .route("/v1/monitor", get(monitor))
         .route("/v1/capture", get(capture))
+        .route("/v1/events", get(events))
         .route("/v1/plan", post(plan))
         .route("/v1/apply", post(apply))
         .route("/v1/export", get(export))
@@ -75,7 +77,7 @@ pub fn router(handle: Handle) -> Router {
 }
 
 async fn no_path(uri: Uri) -> Refusal {
-    Refusal::no_route(
+    Refusal::of(
         StatusCode::NOT_FOUND,
         format!("there is no call {}", uri.path()),
     )
@@ -83,36 +85,33 @@ async fn no_path(uri: Uri) -> Refusal {
 
 async fn no_method(method: Method, uri: Uri) -> Refusal {
     let line = format!("{} does not take {method}", uri.path());
-    Refusal::no_route(StatusCode::METHOD_NOT_ALLOWED, line)
+    Refusal::of(StatusCode::METHOD_NOT_ALLOWED, line)
 }
 
-async fn status(State(h): State<Handle>) -> Answer<Status> {
+async fn status(Asked(h): Asked) -> Answer<Status> {
     Ok(Json(h.call(Core::status).await?))
 }
 
-async fn stats(State(h): State<Handle>) -> Answer<Vec<StatLine>> {
+async fn stats(Asked(h): Asked) -> Answer<Vec<StatLine>> {
     Ok(Json(h.call(|core| core.stats()).await?))
 }
 
-async fn networks(State(h): State<Handle>) -> Answer<Vec<Network>> {
+async fn networks(Asked(h): Asked) -> Answer<Vec<Network>> {
     Ok(Json(h.call(|core| Ok(core.list_networks())).await?))
 }
 
-async fn create_network(
-    State(h): State<Handle>,
-    Body(request): Body<NetworkCreate>,
-) -> Answer<Network> {
+async fn create_network(Asked(h): Asked, Body(request): Body<NetworkCreate>) -> Answer<Network> {
     Ok(Json(
         h.call(move |core| core.create_network(&request)).await?,
     ))
 }
 
-async fn network(State(h): State<Handle>, Path(name): Path<String>) -> Answer<Network> {
+async fn network(Asked(h): Asked, Path(name): Path<String>) -> Answer<Network> {
     Ok(Json(h.call(move |core| core.get_network(&name)).await?))
 }
 
 async fn set_network(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Path(name): Path<String>,
     Body(request): Body<NetworkSet>,
 ) -> Answer<Network> {
@@ -122,24 +121,21 @@ async fn set_network(
     ))
 }
 
-async fn remove_network(
-    State(h): State<Handle>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refusal> {
+async fn remove_network(Asked(h): Asked, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
     h.call(move |core| core.remove_network(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn endpoints(State(h): State<Handle>) -> Answer<Vec<Endpoint>> {
+async fn endpoints(Asked(h): Asked) -> Answer<Vec<Endpoint>> {
     Ok(Json(h.call(|core| Ok(core.list_endpoints())).await?))
 }
 
-async fn attach(State(h): State<Handle>, Body(request): Body<Attach>) -> Answer<Endpoint> {
+async fn attach(Asked(h): Asked, Body(request): Body<Attach>) -> Answer<Endpoint> {
     Ok(Json(h.call(move |core| core.attach(&request)).await?))
 }
 
 async fn endpoint(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Path(ep): Path<String>,
     Params(on): Params<InNetwork>,
 ) -> Answer<Endpoint> {
@@ -150,7 +146,7 @@ async fn endpoint(
 }
 
 async fn inspect(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Path(ep): Path<String>,
     Params(on): Params<InNetwork>,
 ) -> Answer<EndpointDetails> {
@@ -158,7 +154,7 @@ async fn inspect(
 }
 
 async fn detach(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Path(ep): Path<String>,
     Params(on): Params<InNetwork>,
 ) -> Result<StatusCode, Refusal> {
@@ -168,17 +164,14 @@ async fn detach(
 }
 
 async fn publish(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Path(ep): Path<String>,
     Body(specs): Body<Vec<PublishSpec>>,
 ) -> Answer<Vec<Published>> {
     Ok(Json(h.call(move |core| core.publish(&ep, &specs)).await?))
 }
 
-async fn published(
-    State(h): State<Handle>,
-    Params(of): Params<OfEndpoint>,
-) -> Answer<Vec<Published>> {
+async fn published(Asked(h): Asked, Params(of): Params<OfEndpoint>) -> Answer<Vec<Published>> {
     Ok(Json(
         h.call(move |core| core.list_published(of.endpoint.as_deref()))
             .await?,
@@ -186,91 +179,83 @@ async fn published(
 }
 
 async fn unpublish(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Body(hosts): Body<Vec<HostSpec>>,
 ) -> Result<StatusCode, Refusal> {
     h.call(move |core| core.unpublish(&hosts)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn floating(State(h): State<Handle>) -> Answer<Vec<Floating>> {
+async fn floating(Asked(h): Asked) -> Answer<Vec<Floating>> {
     Ok(Json(h.call(|core| Ok(core.list_floating())).await?))
 }
 
-async fn add_floating(
-    State(h): State<Handle>,
-    Body(request): Body<FloatingAdd>,
-) -> Answer<Floating> {
+async fn add_floating(Asked(h): Asked, Body(request): Body<FloatingAdd>) -> Answer<Floating> {
     Ok(Json(h.call(move |core| core.add_floating(&request)).await?))
 }
 
 async fn remove_floating(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Path(address): Path<IpAddr>,
 ) -> Result<StatusCode, Refusal> {
     h.call(move |core| core.remove_floating(address)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn flows(
-    State(h): State<Handle>,
-    Params(filter): Params<FlowFilter>,
-) -> Answer<Vec<FlowLine>> {
+async fn flows(Asked(h): Asked, Params(filter): Params<FlowFilter>) -> Answer<Vec<FlowLine>> {
     Ok(Json(h.call(move |core| core.list_flows(&filter)).await?))
 }
 
 async fn mappings(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Params(filter): Params<MappingFilter>,
 ) -> Answer<Vec<MappingLine>> {
     Ok(Json(h.call(move |core| core.list_mappings(&filter)).await?))
 }
 
-async fn flush_flows(
-    State(h): State<Handle>,
-    Params(filter): Params<FlowFilter>,
-) -> Answer<Flushed> {
+async fn flush_flows(Asked(h): Asked, Params(filter): Params<FlowFilter>) -> Answer<Flushed> {
     Ok(Json(h.call(move |core| core.flush_flows(&filter)).await?))
 }
 
-async fn fdb(State(h): State<Handle>, Params(on): Params<InNetwork>) -> Answer<Vec<FdbLine>> {
+async fn fdb(Asked(h): Asked, Params(on): Params<InNetwork>) -> Answer<Vec<FdbLine>> {
     Ok(Json(
         h.call(move |core| core.list_fdb(on.network.as_deref()))
             .await?,
     ))
 }
 
-async fn trace(State(h): State<Handle>, Body(request): Body<TraceRequest>) -> Answer<Trace> {
+async fn trace(Asked(h): Asked, Body(request): Body<TraceRequest>) -> Answer<Trace> {
     Ok(Json(daemon::trace::trace(&h, request).await?))
 }
 
-async fn repro(State(h): State<Handle>, Body(request): Body<ReproRequest>) -> Answer<Repro> {
+async fn repro(Asked(h): Asked, Body(request): Body<ReproRequest>) -> Answer<Repro> {
     Ok(Json(daemon::repro::repro(&h, request).await?))
 }
 
 async fn monitor(
-    State(h): State<Handle>,
+    Asked(h): Asked,
     Params(filter): Params<MonitorFilter>,
 ) -> Result<Response, Refusal> {
     Ok(lines(listen::monitor(&h, filter).await?))
 }
 
-async fn capture(
-    State(h): State<Handle>,
-    Params(of): Params<CaptureOf>,
-) -> Result<Response, Refusal> {
+async fn capture(Asked(h): Asked, Params(of): Params<CaptureOf>) -> Result<Response, Refusal> {
     Ok(lines(listen::capture(&h, of).await?))
 }
 
-async fn plan(State(h): State<Handle>, Body(manifest): Body<Manifest>) -> Answer<Plan> {
+async fn events(Asked(h): Asked, Params(from): Params<EventsFrom>) -> Result<Response, Refusal> {
+    Ok(lines(h.events().read(&from)?))
+}
+
+async fn plan(Asked(h): Asked, Body(manifest): Body<Manifest>) -> Answer<Plan> {
     Ok(Json(h.call(move |core| core.plan_file(&manifest)).await?))
 }
 
-async fn apply(State(h): State<Handle>, Body(manifest): Body<Manifest>) -> Answer<Plan> {
+async fn apply(Asked(h): Asked, Body(manifest): Body<Manifest>) -> Answer<Plan> {
     Ok(Json(h.call(move |core| core.apply_file(&manifest)).await?))
 }
 
-async fn export(State(h): State<Handle>, Params(of): Params<OfOwner>) -> Answer<Manifest> {
+async fn export(Asked(h): Asked, Params(of): Params<OfOwner>) -> Answer<Manifest> {
     Ok(Json(
         h.call(move |core| Ok(core.export(of.owner.as_deref())))
             .await?,

@@ -39,6 +39,9 @@ pub struct Daemon {
     /// How XDP is attached on uplinks [default: auto]
     #[arg(long, value_name = "MODE")]
     xdp: Option<XdpChoice>,
+    /// What to log: error, warn, info, debug, trace, or MODULE=LEVEL with commas [default: info]
+    #[arg(long, value_name = "FILTER", env = "NETD_LOG")]
+    log: Option<String>,
 }
 
 /// Where an instance keeps its things.
@@ -93,6 +96,7 @@ impl Daemon {
             cgroup: self.cgroup,
             attach_mode: self.attach_mode,
             xdp: self.xdp,
+            log: self.log,
             masquerade: self.masquerade.options(),
             verbose,
             ..self.place.options()

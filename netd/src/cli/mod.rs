@@ -10,6 +10,7 @@ mod daemon;
 mod doctor;
 mod endpoint;
 mod error;
+mod events;
 mod file;
 mod floating;
 mod flow;
@@ -145,6 +146,8 @@ enum Verb {
     Stats(stats::Stats),
     /// Flows that open and close, and packets that are dropped, as it happens
     Monitor(monitor::Monitor),
+    /// What changes on this node, what was repaired, problems; each with by whom
+    Events(events::Events),
     /// Packets of an endpoint, a network or an uplink, with what became of each
     Capture(capture::Capture),
     /// The daemon at a glance, with what is not as it should be
@@ -227,6 +230,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Repro(v) => wait(repro::run(v, ctx)),
         Verb::Stats(_) => wait(stats::run(ctx)),
         Verb::Monitor(v) => wait(monitor::run(v, ctx)),
+        Verb::Events(v) => wait(events::run(v, ctx)),
         Verb::Capture(v) => wait(capture::run(v, ctx)),
         Verb::Status(_) => wait(status::status(ctx)),
         Verb::Doctor(v) => doctor::run(v, ctx),

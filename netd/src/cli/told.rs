@@ -82,7 +82,7 @@ fn seconds(ns: u64) -> String {
 }
 
 /// The time of day here, with microseconds.
-fn clock(ns: u64) -> String {
+pub fn clock(ns: u64) -> String {
     let seconds = libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(0);
     let mut tm = std::mem::MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both point to live values of the right types; `tm` is all zero, which is one, even if the

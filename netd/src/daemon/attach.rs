@@ -38,7 +38,7 @@ impl Core {
         };
         put.insert(0, Object::Endpoint(endpoint));
         self.transact(
-            Change {
+            &Change {
                 put,
                 remove: vec![],
             },
@@ -47,18 +47,7 @@ impl Core {
         self.note_made(number);
         let made = self.desired.endpoints[&number].clone();
         self.announce(&made);
-        let shown = self.show_endpoint(&self.desired.endpoints[&number]);
-        let addresses: Vec<String> = shown.addresses.iter().map(ToString::to_string).collect();
-        tracing::info!(
-            "endpoint {} ({}) attached: {} in {} on network {}, {}",
-            shown.name,
-            shown.id,
-            shown.ifname,
-            shown.target,
-            shown.network,
-            addresses.join(" ")
-        );
-        Ok(shown)
+        Ok(self.show_endpoint(&self.desired.endpoints[&number]))
     }
 
     /// Detaches an endpoint: nothing reaches it any more when this returns; its device goes a
@@ -77,7 +66,6 @@ impl Core {
         if device != 0 {
             self.leaving.push((endpoint.netns, device));
         }
-        tracing::info!("endpoint {} ({}) detached", endpoint.name, endpoint.id);
         Ok(())
     }
 

@@ -1,16 +1,19 @@
 //! The state, and the one thread that owns it. Every request is a closure sent to that thread, so
 //! changes come one after the other and nothing needs a lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::sync::oneshot;
+use netd_api::{By, Caller};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::collect::Collecting;
 use super::error::{Result, ServiceError};
+use super::events::Events;
 use super::listen::Watchers;
 use super::trace::Kept;
 use super::uplink::Uplink;
@@ -26,6 +29,9 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Between two pieces of work that can wait: others want the kernel's RTNL lock as well.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Requests that wait for the core's thread; further ones wait with their clients.
+const WAITING: usize = 256;
+
 /// The state.
 pub struct Core {
     pub(super) settings: Settings,
@@ -37,6 +43,12 @@ pub struct Core {
     pub(super) uplinks: BTreeMap<u32, Uplink>,
     /// What is not as it should be, by subject.
     pub(super) problems: BTreeMap<String, String>,
+    /// All that is not as it should be, as it was last told.
+    pub(super) told_problems: BTreeSet<String>,
+    /// What has changed, and by whom.
+    pub(super) events: Arc<Events>,
+    /// Who has asked for what is being done.
+    pub(super) by: By,
     /// Devices inside namespaces that are about to be deleted: (namespace, node-side ifindex).
     pub(super) leaving: Vec<(Netns, u32)>,
     /// Whether what the start found has been brought into order.
@@ -59,6 +71,10 @@ type Job = Box<dyn FnOnce(&mut Core) + Send>;
 pub struct Handle {
     jobs: mpsc::Sender<Option<Job>>,
     log: Option<std::os::fd::RawFd>,
+    /// Room for requests that wait for the thread, also for those whose callers have hung up.
+    room: Arc<Semaphore>,
+    events: Arc<Events>,
+    by: By,
 }
 
 impl Handle {
@@ -67,15 +83,23 @@ impl Handle {
         &self,
         request: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let ended = || ServiceError::node("the daemon is stopping");
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.map_err(|_| ended())?;
         let (tell, told) = oneshot::channel();
+        let by = self.by.clone();
         let job: Job = Box::new(move |core| {
-            // Nobody may be waiting any more; the request counts all the same.
+            drop(room);
+            // Whoever has hung up before anything was done gets nothing done. What has begun ends whole.
+            if tell.is_closed() {
+                return;
+            }
+            core.by = by;
             let answer = request(core);
             failpoint::step("answering");
             let _ = tell.send(answer);
         });
         let sent = self.jobs.send(Some(job)).is_ok();
-        let ended = || ServiceError::node("the daemon is stopping");
         if !sent {
             return Err(ended());
         }
@@ -86,6 +110,20 @@ impl Handle {
     pub fn post(&self, job: impl FnOnce(&mut Core) + Send + 'static) {
         // The core is gone only while the daemon stops: then there is nothing to do any more.
         let _ = self.jobs.send(Some(Box::new(job)));
+    }
+
+    /// The same handle, in the name of a caller.
+    #[must_use]
+    pub fn in_the_name_of(&self, caller: Caller) -> Self {
+        Self {
+            by: By::Caller(caller),
+            ..self.clone()
+        }
+    }
+
+    /// What has changed, and by whom.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// Readable when the programs have written log lines.
@@ -103,7 +141,11 @@ impl Handle {
 }
 
 /// Starts the thread; the receiver ends with it.
-pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Receiver<()>)> {
+pub async fn spawn(
+    settings: Settings,
+    events: Arc<Events>,
+) -> anyhow::Result<(Handle, oneshot::Receiver<()>)> {
+    let of_core = Arc::clone(&events);
     let (jobs, inbox) = mpsc::channel::<Option<Job>>();
     let (ready, started) = oneshot::channel();
     let (alive, ended) = oneshot::channel::<()>();
@@ -111,7 +153,7 @@ pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Recei
         .name("core".into())
         .spawn(move || {
             let _alive = alive;
-            let mut core = match Core::open(settings) {
+            let mut core = match Core::open(settings, of_core) {
                 Ok(core) => core,
                 Err(e) => {
                     let _ = ready.send(Err(e));
@@ -121,12 +163,21 @@ pub async fn spawn(settings: Settings) -> anyhow::Result<(Handle, oneshot::Recei
             let _ = ready.send(Ok(core.node.datapath.log_fd()));
             while let Some(job) = core.next_job(&inbox) {
                 job(&mut core);
+                core.by = By::Netd;
+                core.tell_problems();
             }
             core.end_watching();
         })
         .context("cannot start a thread")?;
     let log = started.await.context("the core thread ended")??;
-    Ok((Handle { jobs, log }, ended))
+    let handle = Handle {
+        jobs,
+        log,
+        room: Arc::new(Semaphore::new(WAITING)),
+        events,
+        by: By::Netd,
+    };
+    Ok((handle, ended))
 }
 
 impl Core {
@@ -151,14 +202,19 @@ impl Core {
     /// Stores a change and makes it real; on any failure nothing has changed. The store's fsync
     /// runs beside the work on the node: should the machine die in between, the next start removes
     /// what no record asks for.
-    pub(super) fn transact(&mut self, change: Change, scope: Scope) -> Result<()> {
-        let back = self.desired.apply(&change);
-        let pending = self.store.commit(change, self.desired.meta.next_number);
+    pub(super) fn transact(&mut self, change: &Change, scope: Scope) -> Result<()> {
+        let back = self.desired.apply(change);
+        let pending = self
+            .store
+            .commit(change.clone(), self.desired.meta.next_number);
         let settled = self.settle(scope, Mode::AllOrNothing);
         self.release_claims();
         let stored = pending.wait();
         let error = match (settled, stored) {
-            (Ok(()), Ok(())) => return Ok(()),
+            (Ok(()), Ok(())) => {
+                self.tell_change(change, &back);
+                return Ok(());
+            }
             (Err(e), stored) => {
                 self.desired.apply(&back);
                 if stored.is_ok() {
@@ -184,7 +240,6 @@ impl Core {
             Err(e) => {
                 let line = format!("what was taken back is still stored: {e}");
                 let next = "the next start of the daemon makes it";
-                tracing::error!("{line}; {next}");
                 self.problems
                     .insert("store".into(), format!("store: {line}; {next}"));
                 why.and(&line)
@@ -198,7 +253,8 @@ impl Core {
             .store
             .commit(change.clone(), self.desired.meta.next_number);
         pending.wait()?;
-        self.desired.apply(change);
+        let back = self.desired.apply(change);
+        self.tell_change(change, &back);
         self.settle_onward(scope);
         Ok(())
     }
@@ -214,10 +270,7 @@ impl Core {
         let key = "state".to_owned();
         match self.settle(scope, Mode::Onward) {
             Ok(()) => drop(self.problems.remove(&key)),
-            Err(e) => {
-                tracing::warn!("{}", e.line);
-                self.problems.insert(key, e.line);
-            }
+            Err(e) => drop(self.problems.insert(key, e.line)),
         }
     }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netd_api::{Action, Manifest, Plan};
+use netd_api::{Action, EventKind, Manifest, Plan, object};
 use netd_common::addr::Mac;
 
 use super::core::Core;
 use super::error::{Result, ServiceError};
+use super::events::News;
 use super::network::default_mtu;
 use super::reach::Reached;
 use crate::apply::{Mode, Node};
@@ -98,13 +99,13 @@ impl Core {
     pub fn plan_file(&mut self, manifest: &Manifest) -> Result<Plan> {
         let outcome = self.work_out(manifest);
         self.release_claims();
-        self.tell(manifest, &outcome?)
+        self.as_plan(manifest, &outcome?)
     }
 
     /// Gives a source what it asks for: all of it or, with a line that says why, nothing.
     pub fn apply_file(&mut self, manifest: &Manifest) -> Result<Plan> {
         let outcome = self.work_out(manifest).and_then(|outcome| {
-            let plan = self.tell(manifest, &outcome)?;
+            let plan = self.as_plan(manifest, &outcome)?;
             Ok((outcome, plan))
         });
         let (outcome, plan) = match outcome {
@@ -119,16 +120,25 @@ impl Core {
             return Ok(plan);
         }
         self.carry_out(outcome)?;
-        for line in &plan.lines {
-            let done = match line.action {
-                Action::Create => "created",
-                Action::Change => "changed",
-                Action::Remake => "made anew",
-                Action::Remove => "removed",
-            };
-            tracing::info!("{} {done} by {}", line.object, plan.owner);
-        }
+        self.tell_applied(&plan);
         Ok(plan)
+    }
+
+    fn tell_applied(&self, plan: &Plan) {
+        let count = |action| plan.lines.iter().filter(|l| l.action == action).count();
+        let text = format!(
+            "{} applied: {} created, {} changed, {} made anew, {} removed",
+            plan.owner,
+            count(Action::Create),
+            count(Action::Change),
+            count(Action::Remake),
+            count(Action::Remove)
+        );
+        let news = News {
+            owner: Some(plan.owner.clone()),
+            ..News::new(EventKind::Applied, &plan.owner, text)
+        };
+        self.events.tell(&self.by, news);
     }
 
     /// What is there, or what one owner has, as what would ask for it.
@@ -153,7 +163,7 @@ impl Core {
         file::outcome(&self.desired, manifest, &context, &mut asked).map_err(ServiceError::from)
     }
 
-    fn tell(&self, manifest: &Manifest, outcome: &Outcome) -> Result<Plan> {
+    fn as_plan(&self, manifest: &Manifest, outcome: &Outcome) -> Result<Plan> {
         let ended = Ended::of(&outcome.change, &self.desired);
         let flows = if ended.is_empty() {
             vec![]
@@ -199,6 +209,7 @@ impl Core {
         if let Err(e) = made {
             return Err(self.take_back(back, &there, &reached, e));
         }
+        self.tell_change(&change, &back);
         self.note_followed(&reached);
         self.leaving.extend(leaving);
         self.finish_up(&before, &change);
@@ -316,7 +327,8 @@ impl Core {
             return;
         }
         for (number, name) in lost {
-            tracing::warn!("endpoint {name} could not be made: it is gone");
+            let text = format!("endpoint {name} could not be made: it is gone");
+            self.tell(EventKind::Gone, object::endpoint(&name), text);
             self.note_made(number);
         }
         self.settle_onward(Scope::All);

@@ -36,14 +36,9 @@ impl Core {
             network: endpoint.network,
             endpoint: endpoint.number,
         };
-        self.transact(change, scope)?;
+        self.transact(&change, scope)?;
         self.announce_floating(request.address);
         let first = floating::outgoing(&self.desired, endpoint.number, request.address.is_ipv6());
-        tracing::info!(
-            "floating address {} added for endpoint {}",
-            shown.address,
-            shown.endpoint
-        );
         Ok(ApiFloating {
             outgoing: first.is_some_and(|f| f.number == number),
             ..shown
@@ -84,7 +79,6 @@ impl Core {
             remove: vec![Key::Floating(number)],
         };
         self.remove(&change, scope)?;
-        tracing::info!("floating address {address} removed");
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netd_api::{FlowFilter, FlowLine, Flushed, Proto};
+use netd_api::{EventKind, FlowFilter, FlowLine, Flushed, Proto};
 
 use super::core::Core;
 use super::error::Result;
@@ -24,7 +24,10 @@ impl Core {
         });
         match ended {
             Ok(0) => {}
-            Ok(n) => tracing::info!("{n} flows of removed endpoints and published ports ended"),
+            Ok(n) => {
+                let text = format!("{n} flows of removed endpoints and published ports ended");
+                self.tell(EventKind::Removed, "flows", text);
+            }
             Err(e) => tracing::warn!("{e}"),
         }
         let datapath = &mut self.node.datapath;
@@ -52,7 +55,13 @@ impl Core {
             .node
             .datapath
             .flows_remove(&|f| fits(f, filter, endpoint))?;
-        tracing::info!("{flows} flows flushed");
+        if flows > 0 {
+            self.tell(
+                EventKind::Removed,
+                "flows",
+                format!("{flows} flows flushed"),
+            );
+        }
         Ok(Flushed { flows })
     }
 

@@ -13,7 +13,6 @@ impl Core {
         match self.try_refresh_locals() {
             Ok(()) => drop(self.problems.remove("addresses")),
             Err(e) => {
-                tracing::warn!("addresses: {}", e.line);
                 self.problems
                     .insert("addresses".into(), format!("addresses: {}", e.line));
             }

@@ -10,6 +10,8 @@
 //! | `attach`, `network`, `publish`, `uplink`, `watch` | what changes the state |
 //! | `floating` | floating IPs, and telling the uplink's link of them |
 //! | [`listen`] | when the programs tell, and who listens |
+//! | [`events`], `tell` | what has changed, and by whom |
+//! | [`log`] | the log |
 //! | `file` | plan, apply, export: many changes as one |
 //! | `reach` | changes inside of endpoints that stay |
 //! | `local` | the node's own addresses |
@@ -27,6 +29,7 @@ pub mod cleanup;
 mod collect;
 pub mod core;
 pub mod error;
+pub mod events;
 mod file;
 mod floating;
 mod flows;
@@ -34,6 +37,7 @@ pub mod inspect;
 pub mod listen;
 mod local;
 pub mod lock;
+pub mod log;
 mod mappings;
 mod network;
 mod observe;
@@ -43,6 +47,7 @@ mod reach;
 pub mod repro;
 mod sockets;
 mod start;
+mod tell;
 pub mod trace;
 mod uplink;
 mod watch;
@@ -50,12 +55,20 @@ mod watch;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use netd_api::{By, EventKind};
 use tokio::signal::unix::{SignalKind, signal};
+
+use self::events::{Events, News};
 
 pub use self::core::Handle;
 pub use crate::config::DaemonOptions;
+
+/// How long those who listen may take to read the last lines when the daemon stops.
+const FINISH: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until SIGTERM or SIGINT. Traffic goes on when it returns.
 pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
@@ -63,7 +76,7 @@ pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
         bail!("the daemon needs root: it makes devices and loads programs; run it with sudo");
     }
     let settings = options.settings()?;
-    log_to_stderr(settings.verbose);
+    log::start(log::filter(options.log.as_deref(), settings.verbose)?);
     // Signals are caught from here on: a stop during the start ends it in order, too.
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
@@ -71,22 +84,36 @@ pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
     private_dir(&settings.state_dir)?;
     private_dir(&settings.run_dir)?;
     let run_dir = settings.run_dir.clone();
-    let (handle, ended) = core::spawn(settings).await?;
+    let events = Arc::new(Events::default());
+    let of_daemon = |kind, text: String| events.tell(&By::Netd, News::new(kind, "daemon", text));
+    let version = env!("CARGO_PKG_VERSION");
+    let started = format!("netd {version} started, instance {}", settings.instance);
+    of_daemon(EventKind::Started, started);
+    let (handle, ended) = core::spawn(settings, Arc::clone(&events)).await?;
     let server = crate::api::Server::bind(&run_dir)?;
     let socket = server.path().to_owned();
+    let connections = server.connections();
     tracing::info!("ready, API on {}", socket.display());
     watch::spawn(&handle);
+    let stopping = |why| {
+        of_daemon(
+            EventKind::Stopping,
+            format!("{why}: stopping, traffic goes on"),
+        );
+    };
     tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: stopping, traffic goes on"),
-        _ = int.recv() => tracing::info!("SIGINT: stopping, traffic goes on"),
-        result = server.serve(handle.clone()) => result.context("the API server ended")?,
+        _ = term.recv() => stopping("SIGTERM"),
+        _ = int.recv() => stopping("SIGINT"),
+        () = server.serve(handle.clone()) => bail!("the API server ended"),
         _ = ended => bail!("the core thread ended"),
     }
+    events.close();
     // A new daemon may listen on the same path already: only one's own socket is removed.
     fs::remove_file(&socket)
         .or_else(ignore_missing)
         .context("cannot remove the socket")?;
     handle.close().await;
+    connections.finish(FINISH).await;
     Ok(())
 }
 
@@ -106,17 +133,4 @@ pub fn private_dir(dir: &Path) -> anyhow::Result<()> {
         .create(dir)
         .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
         .with_context(|| format!("cannot make the directory {}", dir.display()))
-}
-
-fn log_to_stderr(verbose: bool) {
-    use tracing_subscriber::EnvFilter;
-    let default = if verbose { "info,netd=debug" } else { "info" };
-    let filter = EnvFilter::try_from_env("NETD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // Whoever embeds the daemon may have set up a log of its own: then that one is used.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
 }

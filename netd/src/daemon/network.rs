@@ -38,14 +38,11 @@ impl Core {
             put: vec![Object::Network(record)],
             remove: vec![],
         };
-        self.transact(change, Scope::Network(number))?;
+        self.transact(&change, Scope::Network(number))?;
         self.refresh_silent();
         // The kernel tells of the gateway's addresses a moment later; whoever asked calls them at once.
         self.refresh_locals();
-        let shown = self.show_network(&self.desired.networks[&number]);
-        let subnets: Vec<String> = shown.subnets.iter().map(ToString::to_string).collect();
-        tracing::info!("network {} created: {}", shown.name, subnets.join(" "));
-        Ok(shown)
+        Ok(self.show_network(&self.desired.networks[&number]))
     }
 
     /// Changes a network while it is in use, as a file would: all of it or nothing.
@@ -63,7 +60,6 @@ impl Core {
                 lines: vec![],
                 left: vec![],
             })?;
-            tracing::info!("network {name} changed");
         }
         Ok(self.show_network(&self.desired.networks[&number]))
     }
@@ -91,7 +87,6 @@ impl Core {
         };
         self.remove(&change, Scope::Network(number))?;
         self.refresh_silent();
-        tracing::info!("network {name} removed");
         Ok(())
     }
 

@@ -199,6 +199,13 @@ impl Core {
     }
 
     fn list_problems(&self) -> Vec<String> {
+        let mut out = self.conditions();
+        out.extend(self.gone_endpoints());
+        out
+    }
+
+    /// What is not as it should be, but endpoints that are gone: those have events of their own.
+    pub(super) fn conditions(&self) -> Vec<String> {
         let mut out: Vec<String> = self.problems.values().cloned().collect();
         out.extend(clashes(&self.desired).map(|c| c.to_string()));
         for name in &self.settings.uplinks {
@@ -225,18 +232,18 @@ impl Core {
                 }
             }
         }
-        for e in self
-            .desired
-            .endpoints
-            .values()
-            .filter(|e| self.state(e) == EndpointState::Gone)
-        {
-            out.push(format!(
+        out
+    }
+
+    fn gone_endpoints(&self) -> impl Iterator<Item = String> {
+        let all = self.desired.endpoints.values();
+        let gone = all.filter(|e| self.state(e) == EndpointState::Gone);
+        gone.map(|e| {
+            format!(
                 "endpoint {} is gone with its namespace or device: `netd detach {}`",
                 e.name, e.name
-            ));
-        }
-        out
+            )
+        })
     }
 
     /// Counters that are not zero.

@@ -1,22 +1,15 @@
 //! The subnets of the uplinks, as networks may come to clash with them.
 
 use super::core::Core;
-use crate::model::overlap::{Outside, clashes};
+use crate::model::overlap::Outside;
 use crate::net::link::Link;
 use crate::net::route::Address;
 
 impl Core {
-    /// Follows the addresses of the uplinks. A clash is logged when they change, and is among the problems for
-    /// as long as it is there.
+    /// Follows the addresses of the uplinks. A clash is among the problems for as long as it is there.
     pub(super) fn follow_outside(&mut self, uplinks: &[Link], addresses: &[Address]) {
         let outside = outside(uplinks, addresses);
-        if self.desired.outside == outside {
-            return;
-        }
         self.desired.outside = outside;
-        for clash in clashes(&self.desired) {
-            tracing::warn!("{clash}");
-        }
     }
 }
 

@@ -25,7 +25,7 @@ impl Core {
         let put = self.resolve_publishes(&endpoint, specs, "cli")?;
         let numbers: Vec<u32> = put.iter().filter_map(number).collect();
         self.transact(
-            Change {
+            &Change {
                 put,
                 remove: vec![],
             },
@@ -35,11 +35,7 @@ impl Core {
             },
         )?;
         let new = numbers.iter().filter_map(|n| self.desired.publishes.get(n));
-        let shown: Vec<Published> = new.map(|p| self.show_publish(p)).collect();
-        for p in &shown {
-            tracing::info!("published {} for endpoint {}", p.spec, p.endpoint);
-        }
-        Ok(shown)
+        Ok(new.map(|p| self.show_publish(p)).collect())
     }
 
     /// Ends publishes, all or none.
@@ -62,11 +58,7 @@ impl Core {
             _ => Scope::All,
         };
         let put = vec![];
-        self.remove(&Change { put, remove }, scope)?;
-        for host in hosts {
-            tracing::info!("unpublished {host}");
-        }
-        Ok(())
+        self.remove(&Change { put, remove }, scope)
     }
 
     /// Checks specs, each also against the ones before it, and finds ports where any will do. Their

@@ -55,9 +55,6 @@ impl Core {
             Ok(()) => drop(self.problems.remove(SOCKETS)),
             Err(why) => {
                 let line = format!("socket hooks: {why}; {WITHOUT}");
-                if self.problems.get(SOCKETS) != Some(&line) {
-                    tracing::warn!("{line}");
-                }
                 self.problems.insert(SOCKETS.into(), line);
             }
         }

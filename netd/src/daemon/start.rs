@@ -2,12 +2,15 @@
 
 use std::net::Ipv6Addr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use ipnet::Ipv6Net;
+use netd_api::By;
 
 use super::bpffs;
 use super::core::Core;
+use super::events::Events;
 use super::sockets;
 use super::trace::Kept;
 use crate::apply::Node;
@@ -23,7 +26,7 @@ use crate::store::Store;
 
 impl Core {
     /// Opens store and data path, and makes the node what the store says.
-    pub(super) fn open(settings: Settings) -> anyhow::Result<Self> {
+    pub(super) fn open(settings: Settings, events: Arc<Events>) -> anyhow::Result<Self> {
         let cgroup = sockets::cgroup(settings.cgroup.as_deref())?;
         bpffs::prepare(&settings.bpf_dir)?;
         let (store, mut desired) =
@@ -50,6 +53,9 @@ impl Core {
             store,
             uplinks: std::collections::BTreeMap::new(),
             problems: std::collections::BTreeMap::new(),
+            told_problems: std::collections::BTreeSet::new(),
+            events,
+            by: By::Netd,
             leaving: Vec::new(),
             settled: false,
             cgroup,
@@ -86,10 +92,10 @@ impl Core {
             networks = core.desired.networks.len(),
             endpoints = core.desired.endpoints.len(),
             published = core.desired.publishes.len(),
-            "instance {} on {} uplinks",
-            core.settings.instance,
-            core.uplinks.len()
+            uplinks = core.uplinks.len(),
+            "everything is in place"
         );
+        core.tell_problems();
         Ok(core)
     }
 
@@ -167,11 +173,9 @@ impl Core {
         if half.is_empty() {
             return Ok(());
         }
-        let mut remove = Vec::new();
-        for number in half {
-            remove.extend(self.desired.all_of(number));
-            tracing::info!("removing endpoint {number}: its attach was cut off");
-        }
+        let remove = half.into_iter().flat_map(|n| self.desired.all_of(n));
+        let remove = remove.collect();
+        tracing::info!("attaches that were cut off are taken back");
         let change = Change {
             put: vec![],
             remove,
@@ -179,7 +183,8 @@ impl Core {
         self.store
             .commit(change.clone(), self.desired.meta.next_number)
             .wait()?;
-        self.desired.apply(&change);
+        let back = self.desired.apply(&change);
+        self.tell_change(&change, &back);
         Ok(())
     }
 }

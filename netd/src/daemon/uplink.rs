@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netd_api::EventKind;
 use netd_common::addr::{Addr, Be16};
 use netd_common::maps::{Range, SILENT, Uplink as Row};
 
@@ -57,7 +58,6 @@ impl Core {
         match refreshed {
             Ok(()) => drop(self.problems.remove("uplinks")),
             Err(e) => {
-                tracing::warn!("uplinks: {}", e.line);
                 self.problems
                     .insert("uplinks".into(), format!("uplinks: {}", e.line));
             }
@@ -146,12 +146,7 @@ impl Core {
         let key = "silent ports".to_owned();
         match wrong {
             None => drop(self.problems.remove(&key)),
-            Some(line) => {
-                if self.problems.get(&key) != Some(&line) {
-                    tracing::warn!("{line}");
-                }
-                self.problems.insert(key, line);
-            }
+            Some(line) => drop(self.problems.insert(key, line)),
         }
     }
 
@@ -183,7 +178,8 @@ impl Core {
         let Some(uplink) = self.uplinks.remove(&ifindex) else {
             return Ok(());
         };
-        tracing::info!("uplink {} is no uplink any more", uplink.name);
+        let text = format!("uplink {} is no uplink any more", uplink.name);
+        self.tell(EventKind::Removed, format!("uplink {}", uplink.name), text);
         self.node.datapath.uplink_remove(ifindex)?;
         // A device that was made anew under the same name is hooked a moment later.
         if wanted.iter().all(|l| l.name != uplink.name) {
@@ -218,6 +214,7 @@ impl Core {
         if known.is_some_and(|u| u.row == row && u.name == link.name) {
             return Ok(());
         }
+        let was_known = known.is_some();
         let renamed = known.is_some_and(|u| u.name != link.name);
         let known_xdp = known.map(|u| u.xdp).filter(|_| !renamed);
         self.node.datapath.uplink_set(link.ifindex, &row)?;
@@ -231,14 +228,20 @@ impl Core {
             xdp,
         };
         let show = |ip: Option<IpAddr>| ip.map_or("none".into(), |ip| ip.to_string());
-        tracing::info!(
-            "uplink {}: IPv4 {}, IPv6 {}, MTU {}, XDP {}",
+        let (kind, done) = if was_known {
+            (EventKind::Changed, "changed")
+        } else {
+            (EventKind::Created, "in use")
+        };
+        let text = format!(
+            "uplink {} {done}: IPv4 {}, IPv6 {}, MTU {}, XDP {}",
             link.name,
             show(uplink.v4()),
             show(uplink.v6()),
             link.mtu,
             xdp.name()
         );
+        self.tell(kind, format!("uplink {}", link.name), text);
         self.uplinks.insert(link.ifindex, uplink);
         Ok(())
     }

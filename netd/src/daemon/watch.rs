@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
+use netd_api::{EventKind, object};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
@@ -117,6 +118,21 @@ impl Core {
         }
     }
 
+    /// Gateways whose devices somebody else had deleted, and that are whole again.
+    fn tell_repaired(&self, lost: &[String]) {
+        for network in self.desired.networks.values() {
+            let ends = [network.outer(), network.inner()];
+            let again = |name| self.actual.devices.contains_key(name);
+            if ends.iter().any(|name| lost.contains(name)) && ends.iter().all(again) {
+                let text = format!(
+                    "network {}: the device {} of its gateway was deleted, and is made again",
+                    network.name, ends[0]
+                );
+                self.tell(EventKind::Repaired, object::network(&network.name), text);
+            }
+        }
+    }
+
     /// Compares the devices that are there with the ones that should be, and puts it right.
     fn sweep(&mut self) {
         let links = match link::all(&mut self.node.netlink) {
@@ -139,9 +155,8 @@ impl Core {
             // The kernel removed the hooks with the device; pins are left.
             let mut endpoints = self.desired.endpoints.values();
             if let Some(e) = endpoints.find(|e| e.device() == *name) {
-                tracing::warn!("endpoint {} ({}) is gone with its device", e.name, e.id);
-            } else {
-                tracing::warn!("device {name} is gone");
+                let text = format!("endpoint {} ({}) is gone with its device", e.name, e.id);
+                self.tell(EventKind::Gone, object::endpoint(&e.name), text);
             }
             if self.actual.hooked.remove(name)
                 && let Err(e) = self.node.datapath.unhook(name)
@@ -152,6 +167,7 @@ impl Core {
         if !lost.is_empty() || self.problems.contains_key("state") {
             self.settle_onward(Scope::All);
         }
+        self.tell_repaired(&lost);
         self.refresh_uplinks();
         self.refresh_locals();
         if self.problems.contains_key(SOCKETS) {

@@ -14,6 +14,7 @@ pub mod overlap;
 pub mod publish;
 pub mod records;
 pub mod subnet;
+pub mod told;
 
 use std::net::IpAddr;
 

@@ -129,7 +129,7 @@ fn a_body_that_is_too_large_or_no_manifest_is_refused() -> Result<()> {
         Ok(answer)
     };
     for path in ["/v1/plan", "/v1/apply"] {
-        let large = vec![b' '; (1 << 20) + 1];
+        let large = vec![b' '; (8 << 20) + 1];
         let answer = ask(path, large.len(), &large)?;
         assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
         for (body, status) in [

@@ -197,7 +197,9 @@ fn a_capture_follows_an_uplink_that_is_made_anew() -> Result<()> {
     let watch = Watch::start(&lab.node, &["capture", UPLINK, "-o", "json"])?;
     let known = || {
         let log = lab.node.log();
-        let taken = log.lines().filter(|l| l.contains("uplink up0: IPv4"));
+        let taken = log
+            .lines()
+            .filter(|l| l.contains("uplink up0 ") && l.contains("IPv4"));
         let taken: Vec<&str> = taken.collect();
         let whole = taken.last().is_some_and(|l| !l.contains("none"));
         (taken.len(), whole)
