@@ -210,15 +210,19 @@ pub(super) fn xdp(
     let pin_of = |mode: XdpMode| dir.join(format!("{}_{}", load::XDP, mode.name()));
     let program = load::xdp(ebpf)?;
     let mut why = String::new();
-    for (mode, flags) in modes {
-        let pin = pin_of(*mode);
-        if let Ok(old) = PinnedLink::from_pin(&pin) {
+    // What is hooked gets the program in place, in whichever of the modes it is: to try a better one first would
+    // leave the device without for a moment.
+    for (mode, _) in modes {
+        if let Ok(old) = PinnedLink::from_pin(pin_of(*mode)) {
             let link = XdpLink::try_from(FdLink::from(old)).map_err(|e| fail(chain(&e)))?;
             if let Ok(id) = program.attach_to_link(link) {
                 drop(program.take_link(id).map_err(|e| fail(chain(&e)))?);
                 return Ok(*mode);
             }
         }
+    }
+    for (mode, flags) in modes {
+        let pin = pin_of(*mode);
         // Another mode's link would be in the way.
         for other in [XdpMode::Native, XdpMode::Generic] {
             remove(&pin_of(other))?;
