@@ -9,47 +9,52 @@ mod load;
 mod numbered;
 #[path = "hitless/streams.rs"]
 mod streams;
+#[path = "hitless/upgrade.rs"]
+mod upgrade;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use load::{Load, Scene};
 use netd_tests::both_modes;
-use netd_tests::lab::AttachMode;
+use netd_tests::lab::{AttachMode, Lab};
 use nix::sys::signal::Signal;
 
 /// How often the daemon is killed in the long run.
 const KILLS: usize = 10;
 
 #[test]
-fn nothing_is_lost_while_the_daemon_is_killed_and_stopped_again_and_again() -> Result<()> {
+fn nothing_is_lost_while_the_daemon_is_killed_stopped_and_upgraded_again_and_again() -> Result<()> {
     let scene = Scene::new("hitless", AttachMode::Auto)?;
+    let recorded = upgrade::recorded()?;
     let report = scene.under_load(|load| {
-        for n in 0..KILLS {
-            restart(
-                &scene,
-                load,
-                if n == 4 {
-                    Signal::SIGTERM
-                } else {
-                    Signal::SIGKILL
-                },
-            )?;
+        for _ in 0..KILLS {
+            restart(&scene, load, Signal::SIGKILL)?;
         }
-        restart(&scene, load, Signal::SIGKILL)
+        // From one build of the programs to another, back, and there again.
+        for programs in [Some(&recorded), None, Some(&recorded)] {
+            upgrade::load(&scene.lab, programs.cloned());
+            restart(&scene, load, Signal::SIGTERM)?;
+        }
+        Ok(())
     })?;
     report.whole()
 }
 
-fn nothing_is_lost_by_a_kill(mode: AttachMode) -> Result<()> {
+fn a_kill_loses_nothing_and_every_link_stays(mode: AttachMode) -> Result<()> {
     let scene = Scene::new("hitless-mode", mode)?;
-    let report = scene.under_load(|load| {
-        restart(&scene, load, Signal::SIGKILL)?;
-        restart(&scene, load, Signal::SIGTERM)
-    })?;
-    report.whole()
+    let before = load::links(&scene.lab)?;
+    let xdp = |(path, _): &(PathBuf, u64)| path.to_string_lossy().contains("netd_xdp");
+    ensure!(before.iter().any(xdp), "XDP is not hooked: {before:?}");
+    let report = scene.under_load(|load| restart(&scene, load, Signal::SIGKILL))?;
+    report.whole()?;
+    // One that is made anew has a new pin, and its device had none for a moment.
+    assert_eq!(load::links(&scene.lab)?, before);
+    Ok(())
 }
 
 both_modes! {
-    nothing_is_lost_by_a_kill;
+    a_kill_loses_nothing_and_every_link_stays;
 }
 
 /// Ends the daemon, lets traffic go on without, and starts it again.
@@ -59,6 +64,25 @@ fn restart(scene: &Scene, load: &Load<'_>, signal: Signal) -> Result<()> {
     load.goes_on()?;
     scene.lab.node.start()?;
     load.goes_on()
+}
+
+#[test]
+fn xdp_in_the_stack_stays_where_the_driver_has_none() -> Result<()> {
+    let lab = Lab::builder("hitless-xdp").without_daemon().build()?;
+    let up = format!(
+        "link add mv0 link {} type macvlan mode bridge",
+        lab.node.device
+    );
+    lab.node.ip(&format!("{up}\nlink set mv0 up\n"))?;
+    lab.node
+        .reconfigure(|o| o.args = vec!["--uplink".into(), "mv0".into()]);
+    lab.node.start()?;
+    let before = load::links(&lab)?;
+    let generic = |(path, _): &(PathBuf, u64)| path.ends_with("mv0/netd_xdp_generic");
+    ensure!(before.iter().any(generic), "{before:?}");
+    lab.node.restart(Signal::SIGKILL)?;
+    assert_eq!(load::links(&lab)?, before);
+    lab.node.stop(Signal::SIGTERM)
 }
 
 #[test]

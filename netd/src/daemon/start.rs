@@ -205,7 +205,13 @@ fn open_datapath(settings: &Settings) -> anyhow::Result<Datapath> {
         timeouts: settings.flow_timeouts,
         planted: 0,
     };
-    Ok(Datapath::open(&options)?)
+    Datapath::open(&options).map_err(|e| {
+        if Datapath::is_hooked(&options.bpf_dir) {
+            anyhow::anyhow!("{e}; the programs that are hooked stay, and traffic goes on")
+        } else {
+            e.into()
+        }
+    })
 }
 
 /// A random unique local /48 (RFC 4193 section 3.2).

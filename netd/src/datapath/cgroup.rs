@@ -34,6 +34,11 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSockAddr>
         .ok_or_else(|| Error::Load(format!("program {name} is missing")))
 }
 
+/// Whether programs are hooked, whoever has loaded them.
+pub(super) fn hooked(pins: &Pins) -> bool {
+    fs::read_dir(&pins.cgroup).is_ok_and(|mut links| links.next().is_some())
+}
+
 /// Loads the programs, as far as that has not been done.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<()> {
     for name in SOCKETS {

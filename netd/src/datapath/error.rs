@@ -30,6 +30,18 @@ pub enum Error {
         /// What is wanted.
         wanted: String,
     },
+    /// Another generation has maps and programs there.
+    #[error(
+        "{path} has what a netd with maps of generation {found} has pinned, this one has {wanted} and cannot take \
+         that over; nothing was changed: run that version, or `netd cleanup --force` and start again",
+        wanted = super::GENERATION
+    )]
+    Generation {
+        /// The generation found.
+        found: String,
+        /// Its directory.
+        path: PathBuf,
+    },
     /// A map operation failed.
     #[error("map {map}: {op} failed: {why}")]
     Map {

@@ -1,6 +1,7 @@
 //! Loads the embedded object: maps that are pinned are reused where their layout fits, the others
 //! are made and pinned; programs are always new.
 
+use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,27 @@ use super::error::{Error, Result, chain};
 use crate::failpoint;
 
 /// The programs, as `netd-ebpf` built them.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_EBPF_OBJECT"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETD_EBPF_OBJECT"));
+
+/// Environment variable with the path of an object that is loaded instead: other programs over the same maps, as
+/// another build has them. For tests alone.
+pub const INSTEAD: &str = "NETD_PROGRAMS";
+
+/// The object to load.
+pub(super) fn object() -> Result<Cow<'static, [u8]>> {
+    let Some(path) = std::env::var_os(INSTEAD) else {
+        return Ok(OBJECT.into());
+    };
+    let read = fs::read(&path).map_err(Error::pin(path))?;
+    Ok(read.into())
+}
+
+/// Stages whose programs an object has: one of another build may be without some, and never goes on in them.
+pub(super) fn stages(ebpf: &Ebpf) -> Vec<Stage> {
+    let instead = std::env::var_os(INSTEAD).is_some();
+    let has = |stage: &&Stage| !instead || ebpf.program(stage.program()).is_some();
+    Stage::ALL.iter().filter(has).copied().collect()
+}
 
 /// Generation of the map layouts: the directory pins are under. A change of any layout counts it up;
 /// `netd-common/layout.lock` and the test `layout_lock` see to that.
@@ -53,7 +74,11 @@ pub(super) struct Pins {
 
 impl Pins {
     pub fn below(bpf_dir: &Path) -> Self {
-        let root = bpf_dir.join(GENERATION);
+        Self::at(&bpf_dir.join(GENERATION))
+    }
+
+    /// Those of one generation.
+    pub fn at(root: &Path) -> Self {
         Self {
             maps: root.join("maps"),
             links: root.join("links"),
@@ -124,6 +149,27 @@ fn pinned(path: &Path, key: u32, value: u32) -> Result<Option<u32>> {
     Ok(Some(info.max_entries()))
 }
 
+/// Refuses to start over what another generation has hooked: its programs would go on beside these.
+fn foreign(bpf_dir: &Path) -> Result<()> {
+    let entries = fs::read_dir(bpf_dir).into_iter().flatten().flatten();
+    for root in entries.map(|e| e.path()) {
+        let found = root.file_name().unwrap_or_default().to_string_lossy();
+        let pins = |dir: &Path| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+        let at = Pins::at(&root);
+        if found != GENERATION
+            && [&at.maps, &at.links, &at.cgroup]
+                .into_iter()
+                .any(|d| pins(d))
+        {
+            return Err(Error::Generation {
+                found: found.into_owned(),
+                path: root,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Where the maps of what is between two packets are, which the last programs had if they had such ones.
 fn brief(pins: &Pins) -> Result<Vec<(&'static str, PathBuf)>> {
     let mut all = Vec::new();
@@ -152,6 +198,7 @@ pub(super) struct Set<'a> {
 /// Loads everything: the programs that are hooked as a rule.
 pub(super) fn load(options: &Options) -> Result<(Ebpf, Pins)> {
     let pins = Pins::below(&options.bpf_dir);
+    foreign(&options.bpf_dir)?;
     pins.make()?;
     let set = Set {
         watch: 0,
@@ -193,7 +240,7 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
         .override_global(planted::GLOBAL, &options.planted, false)
         // Asked for again, with the log, only when a program is refused.
         .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
-        .load(OBJECT)
+        .load(&object()?)
         .map_err(|e| Error::Load(chain(&e)))?;
     for path in paths.iter().chain(briefs.iter().map(|(_, path)| path)) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(Error::pin(path))?;
@@ -205,7 +252,7 @@ pub(super) fn load_set(options: &Options, pins: &Pins, set: &Set<'_>) -> Result<
 
 /// Loads the programs of an object: all but those of the socket hooks.
 pub(super) fn programs(ebpf: &mut Ebpf) -> Result<()> {
-    let stages = Stage::ALL.iter().map(|stage| stage.program());
+    let stages = stages(ebpf).into_iter().map(Stage::program);
     for program in CLASSIFIERS.into_iter().chain(stages).chain([FLOW_END]) {
         classifier(ebpf, program)?
             .load()

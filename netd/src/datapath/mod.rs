@@ -50,7 +50,7 @@ mod watch;
 pub use cgroup::SOCKETS;
 pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
-pub use load::{CLASSIFIERS, FLOW_END, GENERATION, LAYOUTS, XDP};
+pub use load::{CLASSIFIERS, FLOW_END, GENERATION, INSTEAD, LAYOUTS, OBJECT, XDP};
 pub use tables::{MapRows, RawRows, Tables, Tracer};
 pub use trace::{At, Copies, Seen};
 pub use types::{AttachMode, Filter, FlowRecord, LearnedRecord, MappingRecord, Options, XdpMode};
@@ -140,6 +140,10 @@ impl Datapath {
         };
         let endpoints = EndpointHooks::new(options.attach_mode, mode == AttachMode::Tcx);
         let (mut ebpf, pins) = load::load(options)?;
+        // Those of before stay if these are refused. A kernel that never had any may do without.
+        if cgroup::hooked(&pins) {
+            cgroup::load(&mut ebpf)?;
+        }
         sys::trim();
         let stages = Stages::pin(&mut ebpf, &pins.stages)?;
         let e = &mut ebpf;
@@ -451,20 +455,22 @@ impl Datapath {
         if !bpf_dir.is_dir() {
             return Ok(());
         }
-        let pins = Pins::below(bpf_dir);
-        if let Ok(devices) = fs::read_dir(&pins.links) {
+        let entries = fs::read_dir(bpf_dir).map_err(Error::pin(bpf_dir))?;
+        let generations = entries.filter_map(|e| Some(e.ok()?.path()));
+        for root in generations.filter(|path| path.is_dir()) {
+            let pins = Pins::at(&root);
+            let devices = fs::read_dir(&pins.links).into_iter().flatten();
             for device in devices.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
                 hooks::unhook(&pins, &device.replace('%', "."))?;
             }
-        }
-        for entry in fs::read_dir(bpf_dir)
-            .map_err(Error::pin(bpf_dir))?
-            .filter_map(std::result::Result::ok)
-        {
-            if entry.path().is_dir() {
-                fs::remove_dir_all(entry.path()).map_err(Error::pin(entry.path()))?;
-            }
+            fs::remove_dir_all(&root).map_err(Error::pin(&root))?;
         }
         Ok(())
+    }
+
+    /// Whether programs are hooked, whoever has loaded them.
+    pub fn is_hooked(bpf_dir: &Path) -> bool {
+        let devices = fs::read_dir(Pins::below(bpf_dir).links);
+        devices.is_ok_and(|mut devices| devices.next().is_some())
     }
 }

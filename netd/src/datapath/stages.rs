@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::{MapData, ProgramArray};
-use netd_common::stage::Stage;
 
 use super::error::{Error, Result, chain};
 use super::load;
@@ -29,12 +28,12 @@ impl Stages {
         let missing = || Error::Load(format!("map {MAP} is missing"));
         let map = ebpf.take_map(MAP).ok_or_else(missing)?;
         let mut map: ProgramArray<MapData> = map.try_into().map_err(wrong)?;
-        for stage in Stage::ALL {
+        for stage in load::stages(ebpf) {
             let program = stage.program();
             let fd = load::classifier(ebpf, program)?
                 .fd()
                 .map_err(load::refused(program))?;
-            map.set(*stage as u32, fd, 0).map_err(wrong)?;
+            map.set(stage as u32, fd, 0).map_err(wrong)?;
         }
         Ok(map)
     }

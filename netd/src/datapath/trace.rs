@@ -16,7 +16,7 @@ use super::FlowRecord;
 use super::error::{Error, Result, chain};
 use super::flows::{self, FlowTable};
 use super::held::Held;
-use super::load::{self, OBJECT};
+use super::load;
 use super::slate::Slate;
 use super::stages::Stages;
 use super::table::{Raw, Table};
@@ -85,7 +85,9 @@ impl Copies {
         for (name, entries) in room {
             loader.map_max_entries(name, entries);
         }
-        let mut ebpf = loader.load(OBJECT).map_err(|e| Error::Load(chain(&e)))?;
+        let mut ebpf = loader
+            .load(&load::object()?)
+            .map_err(|e| Error::Load(chain(&e)))?;
         let slate = Slate::of(&ebpf)?;
         load::programs(&mut ebpf)?;
         let stages = Stages::fill(&mut ebpf)?;

@@ -72,6 +72,11 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Write the eBPF object that the daemon is built with to a file.
+    Programs {
+        /// The file.
+        path: PathBuf,
+    },
     /// Remove what killed runs left.
     Clean {
         /// Remove kept and running labs too.
@@ -104,6 +109,9 @@ fn main() -> ExitCode {
             netd,
         } => run_in_lab(attach_mode.into(), netd),
         Verb::Bench { args } => bench::main(args),
+        Verb::Programs { path } => fs::write(&path, netd::datapath::OBJECT)
+            .with_context(|| path.display().to_string())
+            .map(|()| true),
         Verb::Clean { all } => clean(all),
     };
     match done {

@@ -1,6 +1,8 @@
 //! All the traffic there is, on a node of two networks.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -328,4 +330,26 @@ impl Report {
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     }
+}
+
+/// The pins of all links, with their inodes. A filter has none.
+pub fn links(lab: &Lab) -> Result<Vec<(PathBuf, u64)>> {
+    let mut found = Vec::new();
+    let mut dirs = vec![lab.node.bpf_dir()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("netd_") && !name.ends_with("_filter") {
+                found.push((path, entry.metadata()?.ino()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
