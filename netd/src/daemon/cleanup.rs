@@ -189,7 +189,7 @@ fn remove_files(settings: &Settings, report: &mut Report) -> Result<()> {
         }
         Ok(())
     };
-    for name in Store::FILES {
+    for name in Store::files() {
         let path = settings.state_dir.join(name);
         remove(&path, fs::remove_file(&path))?;
     }

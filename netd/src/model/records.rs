@@ -10,25 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::{masquerade, name};
 
 /// Version of the records' layout.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Aging time of a network that asks for none, in seconds: IEEE 802.1Q table 8-6, and Linux.
 pub const AGING: u32 = 300;
 /// Frames a second that a switch port may have flooded where the network does not say.
 pub const STORM: u32 = 2_000;
-
-// Records of before there was such a value.
-const fn default_aging() -> u32 {
-    AGING
-}
-
-const fn default_storm() -> u32 {
-    STORM
-}
-
-fn default_owner() -> Owner {
-    "cli".into()
-}
 
 /// What is known once per store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,20 +54,16 @@ pub struct Network {
     /// Traffic to the outside is to be masqueraded, as soon as there is a gateway.
     pub masquerade: bool,
     /// How it is masqueraded, as far as the network says.
-    #[serde(default)]
     pub options: masquerade::Options,
     /// Closed against other networks.
     pub isolation: bool,
     /// Switches frames of every `EtherType`, VLAN-tagged ones too.
-    #[serde(default)]
     pub any_ethertype: bool,
     /// L3 MTU in bytes.
     pub mtu: u32,
     /// Seconds after which a learned MAC that says nothing is forgotten.
-    #[serde(default = "default_aging")]
     pub aging: u32,
     /// Frames a second that each switch port may have flooded; 0: any number.
-    #[serde(default = "default_storm")]
     pub storm: u32,
     /// MAC of the gateway's outer end.
     pub gateway_mac: Mac,
@@ -184,7 +167,6 @@ pub struct Endpoint {
     /// Its MAC.
     pub mac: Mac,
     /// MACs it may hold, its own included.
-    #[serde(default)]
     pub macs: Macs,
     /// Its addresses with the prefix lengths of their subnets.
     pub addresses: Vec<IpNet>,
@@ -228,7 +210,6 @@ pub struct Publish {
     /// What was asked for, host port 0 replaced.
     pub spec: PublishSpec,
     /// Who asked for it.
-    #[serde(default = "default_owner")]
     pub owner: Owner,
 }
 

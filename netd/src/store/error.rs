@@ -49,15 +49,27 @@ pub enum StoreError {
         /// Who asks.
         asked: String,
     },
-    /// It was written by another version.
+    /// It was written by a netd that knows more.
     #[error(
-        "store {path} has layout {found}, this netd knows {SCHEMA}; use the netd that wrote it"
+        "store {path} was written by a newer netd (layout {found}, this one knows up to {SCHEMA}) and is as it was; \
+         use the newer one"
     )]
-    Schema {
+    Layout {
         /// The file.
         path: PathBuf,
         /// Its layout.
         found: u32,
+    },
+    /// Somebody has written into it, or the disk has lost some of it.
+    #[error(
+        "store {path} is damaged: {why}; put a copy of the file back, or move it away and apply what there was \
+         (a netd that starts without it removes the endpoints it finds)"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
     },
     /// The writer is gone.
     #[error("the store's writer has ended")]

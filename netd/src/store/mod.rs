@@ -1,7 +1,9 @@
 //! The embedded store: the node's truth, one redb file of JSON values. A commit is durable when it
 //! returns, and whole or not there at all.
 
+mod db;
 mod error;
+mod migrate;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,23 +12,18 @@ use std::sync::mpsc;
 
 pub use error::StoreError;
 use ipnet::Ipv6Net;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use redb::Database;
 
-use crate::failpoint;
+use self::db::{Db, Open, Opened};
 use crate::model::records::SCHEMA;
-use crate::model::{Change, Desired, Key, Meta, Object, Publish};
+use crate::model::{Change, Desired, Meta};
 
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-const NETWORKS: TableDefinition<u32, &[u8]> = TableDefinition::new("networks");
-const ENDPOINTS: TableDefinition<u32, &[u8]> = TableDefinition::new("endpoints");
-const PUBLISHES: TableDefinition<u32, &[u8]> = TableDefinition::new("publishes");
-const FLOATING: TableDefinition<u32, &[u8]> = TableDefinition::new("floating");
 /// Name of the database in the state directory.
 const FILE: &str = "netd.redb";
 /// Name of the file whose flock says that the directory is in use.
 const LOCK: &str = "lock";
+/// A copy that is being put aside.
+const KEPT_NEW: &str = "netd.redb.new";
 /// Bytes of redb's page cache: the state of a node is small.
 const CACHE: usize = 1 << 20;
 
@@ -54,143 +51,13 @@ impl Pending {
     }
 }
 
-struct Db {
-    db: Database,
-    path: PathBuf,
-}
-
-impl Db {
-    fn error(&self, source: impl Into<redb::Error>) -> StoreError {
-        StoreError::Database {
-            path: self.path.clone(),
-            source: Box::new(source.into()),
-        }
-    }
-
-    fn parse<T: DeserializeOwned>(&self, table: &str, bytes: &[u8]) -> Result<T, StoreError> {
-        serde_json::from_slice(bytes).map_err(|source| StoreError::Record {
-            path: self.path.clone(),
-            table: table.into(),
-            source,
-        })
-    }
-
-    fn load(&self, instance: &str, ula: Ipv6Net) -> Result<Desired, StoreError> {
-        let write = self.db.begin_write().map_err(|e| self.error(e))?;
-        let meta = {
-            let mut table = write.open_table(META).map_err(|e| self.error(e))?;
-            let stored = table
-                .get("meta")
-                .map_err(|e| self.error(e))?
-                .map(|v| v.value().to_vec());
-            for t in [NETWORKS, ENDPOINTS, PUBLISHES, FLOATING] {
-                write.open_table(t).map_err(|e| self.error(e))?;
-            }
-            if let Some(bytes) = stored {
-                self.parse("meta", &bytes)?
-            } else {
-                let meta = Meta {
-                    schema: SCHEMA,
-                    instance: instance.into(),
-                    ula,
-                    next_number: 1,
-                };
-                table
-                    .insert("meta", json(&meta).as_slice())
-                    .map_err(|e| self.error(e))?;
-                meta
-            }
-        };
-        write.commit().map_err(|e| self.error(e))?;
-        if meta.schema != SCHEMA {
-            return Err(StoreError::Schema {
-                path: self.path.clone(),
-                found: meta.schema,
-            });
-        }
-        if meta.instance != instance {
-            return Err(StoreError::Instance {
-                path: self.path.clone(),
-                found: meta.instance,
-                asked: instance.into(),
-            });
-        }
-        let mut desired = Desired::new(meta);
-        desired.networks = self.all(NETWORKS)?;
-        desired.endpoints = self.all(ENDPOINTS)?;
-        let publishes: Vec<(u32, Publish)> = self.all(PUBLISHES)?;
-        for (_, publish) in publishes {
-            desired.keep(publish);
-        }
-        desired.floating = self.all(FLOATING)?;
-        Ok(desired)
-    }
-
-    fn all<T: DeserializeOwned, C: FromIterator<(u32, T)>>(
-        &self,
-        table: TableDefinition<u32, &[u8]>,
-    ) -> Result<C, StoreError> {
-        let read = self.db.begin_read().map_err(|e| self.error(e))?;
-        let rows = read.open_table(table).map_err(|e| self.error(e))?;
-        let rows = rows.iter().map_err(|e| self.error(e))?;
-        rows.map(|row| {
-            let (key, value) = row.map_err(|e| self.error(e))?;
-            let name = redb::TableHandle::name(&table);
-            Ok((key.value(), self.parse(name, value.value())?))
-        })
-        .collect()
-    }
-
-    fn write(&self, change: &Change, meta: &Meta, durable: bool) -> Result<(), StoreError> {
-        failpoint::step("beginning to store");
-        let mut write = self.db.begin_write().map_err(|e| self.error(e))?;
-        if !durable {
-            write
-                .set_durability(Durability::None)
-                .map_err(|e| self.error(e))?;
-        }
-        {
-            let open = |t| write.open_table(t).map_err(|e| self.error(e));
-            let mut networks = open(NETWORKS)?;
-            let mut endpoints = open(ENDPOINTS)?;
-            let mut publishes = open(PUBLISHES)?;
-            let mut floating = open(FLOATING)?;
-            for key in &change.remove {
-                match key {
-                    Key::Network(n) => networks.remove(n),
-                    Key::Endpoint(n) => endpoints.remove(n),
-                    Key::Publish(n) => publishes.remove(n),
-                    Key::Floating(n) => floating.remove(n),
-                }
-                .map_err(|e| self.error(e))?;
-            }
-            for object in &change.put {
-                match object {
-                    Object::Network(o) => networks.insert(o.number, json(o).as_slice()),
-                    Object::Endpoint(o) => endpoints.insert(o.number, json(o).as_slice()),
-                    Object::Publish(o) => publishes.insert(o.number, json(o).as_slice()),
-                    Object::Floating(o) => floating.insert(o.number, json(o).as_slice()),
-                }
-                .map_err(|e| self.error(e))?;
-            }
-            let mut table = write.open_table(META).map_err(|e| self.error(e))?;
-            table
-                .insert("meta", json(meta).as_slice())
-                .map_err(|e| self.error(e))?;
-        }
-        failpoint::step("storing");
-        write.commit().map_err(|e| self.error(e))
-    }
-}
-
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
-    // Records are plain structures with text keys: serde_json cannot fail on them.
-    serde_json::to_vec(value).unwrap_or_default()
-}
-
 impl Store {
-    /// Names of all its files.
-    pub const FILES: [&str; 2] = [FILE, LOCK];
+    /// Names of all files it may have in its directory.
+    pub fn files() -> impl Iterator<Item = String> {
+        let kept = (1..SCHEMA).map(|layout| format!("{FILE}.layout-{layout}"));
+        let always = [FILE, LOCK, KEPT_NEW].map(str::to_owned);
+        always.into_iter().chain(kept)
+    }
 
     /// Whether a directory has a store.
     pub fn exists(dir: &Path) -> bool {
@@ -213,20 +80,17 @@ impl Store {
         }
         let path = dir.join(FILE);
         private_file(&path)?;
-        let db = Database::builder()
-            .set_cache_size(CACHE)
-            .create(&path)
-            .map_err(|e| StoreError::Database {
-                path: path.clone(),
-                source: Box::new(e.into()),
-            })?;
-        let db = Db {
-            db,
-            path: path.clone(),
-        };
-        let desired = db.load(instance, ula)?;
+        let file = path.clone();
+        let open = Box::new(move || Database::builder().set_cache_size(CACHE).create(&file));
+        let keep = |layout: u32| keep_copy(dir, layout);
+        let (db, desired) = read(path.clone(), open, instance, ula, keep)?;
+        let store = Self::start(db, desired.meta.clone(), lock);
+        let store = store.map_err(|source| StoreError::Io { path, source })?;
+        Ok((store, desired))
+    }
+
+    fn start(mut db: Db, mut meta: Meta, lock: File) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::channel::<Job>();
-        let mut meta = desired.meta.clone();
         std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
@@ -236,9 +100,8 @@ impl Store {
                     // Nobody may be waiting any more: then nobody misses the answer.
                     let _ = job.done.send(result);
                 }
-            })
-            .map_err(|source| StoreError::Io { path, source })?;
-        Ok((Self { jobs, _lock: lock }, desired))
+            })?;
+        Ok(Self { jobs, _lock: lock })
     }
 
     /// Begins to commit a change; it is durable when [`Pending::wait`] says so.
@@ -264,7 +127,69 @@ impl Store {
     }
 }
 
-fn private_file(path: &Path) -> Result<File, StoreError> {
+/// Opens a database and reads it; what it has of an older layout is brought into the present one, once `keep` has
+/// put a copy aside.
+fn read(
+    path: PathBuf,
+    open: Open,
+    instance: &str,
+    ula: Ipv6Net,
+    keep: impl FnOnce(u32) -> Result<(), StoreError>,
+) -> Result<(Db, Desired), StoreError> {
+    let Opened {
+        mut db,
+        found,
+        repaired,
+    } = Db::open(path.clone(), open)?;
+    if let Some((_, whose)) = &found
+        && whose != instance
+    {
+        return Err(StoreError::Instance {
+            path,
+            found: whose.clone(),
+            asked: instance.into(),
+        });
+    }
+    match found.map(|(layout, _)| layout) {
+        None => db.begin(&Meta {
+            schema: SCHEMA,
+            instance: instance.into(),
+            ula,
+            next_number: 1,
+        })?,
+        Some(SCHEMA) => {}
+        Some(older) if (1..SCHEMA).contains(&older) => {
+            keep(older)?;
+            db.migrate(older)?;
+            tracing::info!("store {}: layout {older} became {SCHEMA}", path.display());
+        }
+        Some(found) => return Err(StoreError::Layout { path, found }),
+    }
+    if repaired {
+        tracing::error!(
+            "store {} was damaged and has been repaired: what was stored last may be missing, see `netd export`",
+            path.display()
+        );
+    }
+    let desired = db.load()?;
+    Ok((db, desired))
+}
+
+/// Puts a copy of the store aside before its layout changes: for the netd that wrote it.
+fn keep_copy(dir: &Path, layout: u32) -> Result<(), StoreError> {
+    let (file, new) = (dir.join(FILE), dir.join(KEPT_NEW));
+    let kept = dir.join(format!("{FILE}.layout-{layout}"));
+    let copy = || -> std::io::Result<()> {
+        private_file_at(&new)?.set_len(0)?;
+        std::fs::copy(&file, &new)?;
+        File::open(&new)?.sync_all()?;
+        std::fs::rename(&new, &kept)?;
+        File::open(dir)?.sync_all()
+    };
+    copy().map_err(|source| StoreError::Io { path: kept, source })
+}
+
+fn private_file_at(path: &Path) -> std::io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -273,10 +198,13 @@ fn private_file(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
         .open(path)
-        .map_err(|source| StoreError::Io {
-            path: path.into(),
-            source,
-        })
+}
+
+fn private_file(path: &Path) -> Result<File, StoreError> {
+    private_file_at(path).map_err(|source| StoreError::Io {
+        path: path.into(),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
-//! The store on real files.
+//! The store on real files, and on storage that fails.
 
 use std::os::unix::fs::PermissionsExt;
 
+mod damage;
+mod disk;
+mod layouts;
+
 use super::*;
 use crate::model::desired::tests::{empty, endpoint, network};
+use crate::model::{Key, Object};
 
 fn ula() -> Ipv6Net {
     "fd12:3456:789a::/48".parse().unwrap()
@@ -64,16 +69,6 @@ fn what_is_committed_is_there_after_a_restart() {
     let (_store, third) = reopen(dir.path());
     assert!(third.endpoints.is_empty() && third.networks.len() == 1);
     assert_eq!(third.meta.next_number, 9);
-}
-
-#[test]
-fn a_network_of_before_there_were_options_of_masquerade_is_read() {
-    let mut d = empty();
-    let web = network(&mut d, "web", &["10.0.0.0/24"]);
-    let mut old = serde_json::to_value(&d.networks[&web]).unwrap();
-    assert!(old.as_object_mut().unwrap().remove("options").is_some());
-    let read: crate::model::Network = serde_json::from_value(old).unwrap();
-    assert_eq!(read, d.networks[&web]);
 }
 
 #[test]
