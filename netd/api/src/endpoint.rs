@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema::Prefix;
 use crate::{Labels, Macs, Owner, PublishSpec, Published};
 
 /// `POST /v1/endpoints`: attach a workload to a network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attach {
     /// The workload's network namespace: `NAME` (of `/run/netns`), `/path` or `pid:N`.
@@ -34,7 +36,7 @@ pub struct Attach {
 }
 
 /// Where an endpoint is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EndpointState {
     /// Stored, addresses held, nothing made yet.
@@ -48,7 +50,7 @@ pub enum EndpointState {
 }
 
 /// An endpoint as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// Its id: 12 hexadecimal digits.
     pub id: String,
@@ -71,6 +73,7 @@ pub struct Endpoint {
     /// MACs it may hold, its own included.
     pub macs: Macs,
     /// Addresses with the prefix length of their subnets.
+    #[schemars(with = "Vec<Prefix>")]
     pub addresses: Vec<IpNet>,
     /// Next hops of its default routes.
     pub gateways: Vec<IpAddr>,

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Owner;
 
 /// Query of `GET /v1/events`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsFrom {
     /// The events after this one, 0: all that are kept; left out: those that come from now on.
@@ -26,7 +27,9 @@ impl Default for EventsFrom {
 }
 
 /// What has happened to an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// It was made, or is used from now on.
@@ -73,7 +76,7 @@ impl EventKind {
 }
 
 /// The process that made a call, as the kernel says of its socket (`SO_PEERCRED`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Caller {
     /// User id.
     pub uid: Option<u32>,
@@ -84,7 +87,7 @@ pub struct Caller {
 }
 
 /// By whom something was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// By netd itself, or it was found so.
@@ -113,7 +116,7 @@ impl fmt::Display for By {
 }
 
 /// Something that has happened. Each change has one event and one line of the daemon's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Its number, one more than that of the event before; the first of a daemon is 1.
     pub number: u64,
@@ -134,7 +137,7 @@ pub struct Event {
 }
 
 /// One line of the stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum EventLine {
     /// An event.
@@ -144,7 +147,7 @@ pub enum EventLine {
 }
 
 /// Events that nobody keeps any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LostEvents {
     /// So many.

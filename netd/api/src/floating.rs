@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Owner;
 
 /// `POST /v1/floating`: an outside address that is to be an endpoint's, one to one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FloatingAdd {
     /// The address; not the node's, nor of any network.
@@ -20,7 +21,7 @@ pub struct FloatingAdd {
 }
 
 /// A floating IP as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Floating {
     /// The address.
     pub address: IpAddr,

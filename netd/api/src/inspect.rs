@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Endpoint;
+use crate::schema::Prefix;
 
 /// `GET /v1/endpoints/{ep}/inspect`: the endpoint as the daemon has it, and as the kernel has it now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointDetails {
     /// The endpoint; its fields stand beside the others.
     #[serde(flatten)]
@@ -25,7 +27,7 @@ pub struct EndpointDetails {
 
 /// How many flows an endpoint has, of both families: those it began, and those it was called by from
 /// outside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowUse {
     /// So many.
     pub used: u64,
@@ -34,7 +36,7 @@ pub struct FlowUse {
 }
 
 /// One end of a veth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceEnd {
     /// Device name.
     pub name: String,
@@ -55,7 +57,7 @@ pub struct DeviceEnd {
 }
 
 /// What the kernel counts for a device; *received* and *sent* are the device's own view.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceCounters {
     /// Packets received.
     pub rx_packets: u64,
@@ -76,7 +78,7 @@ pub struct DeviceCounters {
 }
 
 /// The namespace of an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceView {
     /// Inode of the namespace the endpoint was attached to.
     pub inode: u64,
@@ -89,11 +91,12 @@ pub struct NamespaceView {
 }
 
 /// What a namespace has for itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InsideView {
     /// The endpoint's device; none: it is gone.
     pub device: Option<DeviceEnd>,
     /// Addresses of that device.
+    #[schemars(with = "Vec<Prefix>")]
     pub addresses: Vec<IpNet>,
     /// Routes of the whole namespace but the local table.
     pub routes: Vec<RouteLine>,
@@ -102,9 +105,10 @@ pub struct InsideView {
 }
 
 /// A route; one of several next hops is a line of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteLine {
     /// Where to.
+    #[schemars(with = "Prefix")]
     pub to: IpNet,
     /// `unicast`, `blackhole`, `unreachable`, `prohibit` or `throw`.
     pub kind: String,
@@ -121,7 +125,7 @@ pub struct RouteLine {
 }
 
 /// A neighbour.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NeighbourLine {
     /// Its address.
     pub address: IpAddr,

@@ -29,6 +29,7 @@
 //! | `POST /v1/repro` | [`ReproRequest`] -> [`Repro`] |
 //! | `POST /v1/plan`, `POST /v1/apply` | [`Manifest`] -> [`Plan`] |
 //! | `GET /v1/export` (`?owner=O`) | -> [`Manifest`] |
+//! | `GET /v1/openapi.json` | -> all of this as an `OpenAPI` 3.1 document |
 
 mod client;
 mod endpoint;
@@ -44,6 +45,7 @@ mod observe;
 mod packet;
 mod publish;
 mod repro;
+mod schema;
 mod stream;
 mod told;
 mod trace;
@@ -74,6 +76,7 @@ pub use trace::{Trace, TracePacket, TraceProgram, TraceRequest, TraceStep};
 pub use stream::Stream;
 pub use told::{CaptureOf, Ends, MonitorFilter, Told, ToldClosed, ToldFlow, ToldPacket};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who asked for an object: `cli`, `run`, `file:NAME`, `cni`, `docker`, `podman`.
@@ -82,7 +85,7 @@ pub type Owner = String;
 pub type Labels = std::collections::BTreeMap<String, String>;
 
 /// The body of every answer that is not 2xx.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Error {
     /// One line: what was wrong, with which object, why, and what to do.
     pub error: String,

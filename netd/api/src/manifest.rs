@@ -1,12 +1,13 @@
 //! What a file asks for as a whole, and what it takes to get there.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Attach, FloatingAdd, FlowLine, NetworkCreate, Owner, PublishSpec};
 
 /// `POST /v1/plan` and `POST /v1/apply`: everything that one source asks for. The source owns what it
 /// makes (`file:NAME`) and changes nothing else.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Manifest {
     /// Name of the source: what it makes is owned by `file:NAME`.
@@ -27,7 +28,7 @@ pub struct Manifest {
 }
 
 /// A published port of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishOf {
     /// Name of the endpoint.
     pub endpoint: String,
@@ -66,7 +67,7 @@ pub mod object {
 }
 
 /// What is done to an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is made.
@@ -80,7 +81,7 @@ pub enum Action {
 }
 
 /// One field of an object that is different.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldChange {
     /// Its name.
     pub field: String,
@@ -91,7 +92,7 @@ pub struct FieldChange {
 }
 
 /// What a plan does to one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanLine {
     /// What is done.
     pub action: Action,
@@ -104,7 +105,7 @@ pub struct PlanLine {
 }
 
 /// Answer of `POST /v1/plan` and `POST /v1/apply`: what is (to be) done; no lines: nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Who owns what is made.
     pub owner: Owner,
@@ -117,7 +118,7 @@ pub struct Plan {
 }
 
 /// What is wrong with one object of a [`Manifest`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// The object, see [`object`].
     pub object: String,

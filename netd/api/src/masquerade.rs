@@ -4,12 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Proto;
 
 /// How outside ports are given out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// One outside socket for each inside socket, whomever it talks to, and never one for two: what
@@ -45,7 +46,7 @@ impl fmt::Display for Profile {
 }
 
 /// From whom the outside port of an inside socket takes packets (RFC 4787 section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filtering {
     /// From anybody.
@@ -164,8 +165,8 @@ impl From<MasqueradePorts> for String {
 }
 
 /// Which mappings, as a query string; all that is given must fit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct MappingFilter {
     /// Name or id of an endpoint.
     pub endpoint: Option<String>,
@@ -178,7 +179,7 @@ pub struct MappingFilter {
 }
 
 /// One mapping of `GET /v1/mappings`: the outside socket that an inside socket has, whomever it talks to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MappingLine {
     /// Protocol: `tcp`, `udp`, `icmp`, `icmpv6`.
     pub proto: String,

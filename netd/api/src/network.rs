@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema::Prefix;
 use crate::{Filtering, Labels, MasqueradePorts, Owner, Profile};
 
 /// What a network is made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkKind {
     /// An L2 segment with a gateway and masquerade.
@@ -17,7 +19,7 @@ pub enum NetworkKind {
 }
 
 /// `POST /v1/networks`: a network that is asked for. What is left out gets a default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -29,12 +31,14 @@ pub struct NetworkCreate {
     /// Its kind.
     pub kind: NetworkKind,
     /// At most one subnet of each family; none: the next free one of both default pools.
+    #[schemars(with = "Vec<Prefix>")]
     pub subnets: Vec<IpNet>,
     /// Gateway addresses, at most one for each subnet; left out: the first address of each subnet.
     pub gateways: Option<Vec<IpAddr>>,
     /// No gateway at all: a segment of its own, without node and outside (`--gateway none`).
     pub no_gateway: bool,
     /// Addresses are given out of this part of the subnet.
+    #[schemars(with = "Option<Prefix>")]
     pub ip_range: Option<IpNet>,
     /// No outside.
     pub internal: bool,
@@ -64,7 +68,7 @@ pub struct NetworkCreate {
 }
 
 /// `PATCH /v1/networks/{name}`: what is to change of a network; what is left out stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSet {
     /// Gateway addresses for subnets that have none yet. Endpoints get default routes by them, where
@@ -85,7 +89,7 @@ pub struct NetworkSet {
 }
 
 /// A network as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an independent option of the wire format"
@@ -98,10 +102,12 @@ pub struct Network {
     /// Its kind.
     pub kind: NetworkKind,
     /// Its subnets.
+    #[schemars(with = "Vec<Prefix>")]
     pub subnets: Vec<IpNet>,
     /// Its gateway addresses; empty: no gateway.
     pub gateways: Vec<IpAddr>,
     /// Addresses are given out of this part of the subnet.
+    #[schemars(with = "Option<Prefix>")]
     pub ip_range: Option<IpNet>,
     /// No outside.
     pub internal: bool,

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema::Prefix;
 use crate::{HostSpec, Proto};
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the daemon.
     pub version: String,
@@ -46,7 +48,7 @@ pub struct Status {
 }
 
 /// An uplink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UplinkStatus {
     /// Device name.
     pub device: String,
@@ -63,7 +65,7 @@ pub struct UplinkStatus {
 }
 
 /// One line of `GET /v1/stats`: packets with one verdict at one hook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatLine {
     /// Hook: `ep_out`, `ep_in`, `gw_out`, `up_in`, `up_out`, `xdp`.
     pub hook: String,
@@ -78,8 +80,8 @@ pub struct StatLine {
 }
 
 /// Which flows, as a query string; all that is given must fit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct FlowFilter {
     /// Name or id of an endpoint, whether it began the flow or was called.
     pub endpoint: Option<String>,
@@ -87,9 +89,11 @@ pub struct FlowFilter {
     pub proto: Option<Proto>,
     /// Source address or prefix, before or after translation.
     #[serde(with = "prefix")]
+    #[schemars(with = "Option<Prefix>")]
     pub src: Option<IpNet>,
     /// Destination address or prefix, before or after translation.
     #[serde(with = "prefix")]
+    #[schemars(with = "Option<Prefix>")]
     pub dst: Option<IpNet>,
     /// Any of its ports (echo: the identifier), before or after translation.
     pub port: Option<u16>,
@@ -122,7 +126,7 @@ mod prefix {
 }
 
 /// One flow of `GET /v1/flows`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowLine {
     /// `masquerade`, `publish`, `hairpin`, `node` or `forward`.
     pub kind: String,
@@ -167,14 +171,14 @@ pub struct FlowLine {
 }
 
 /// Answer of `DELETE /v1/flows`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flushed {
     /// Flows ended.
     pub flows: u32,
 }
 
 /// One forwarding entry of `GET /v1/fdb`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FdbLine {
     /// Network.
     pub network: String,

@@ -5,13 +5,26 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Owner;
+use crate::schema::Prefix;
 
 /// Transport protocol of a published port or a flow filter.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Proto {
@@ -88,7 +101,7 @@ impl fmt::Display for SpecError {
 impl std::error::Error for SpecError {}
 
 /// The outside half: which node socket(s).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostSpec {
     /// Node address; none: all of them, both families.
     pub host_ip: Option<IpAddr>,
@@ -101,7 +114,7 @@ pub struct HostSpec {
 }
 
 /// What is asked for: node socket(s) -> endpoint port(s). The two ranges have the same length.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishSpec {
     /// The outside half.
     #[serde(flatten)]
@@ -112,11 +125,12 @@ pub struct PublishSpec {
     pub end: u16,
     /// Who may come: source prefixes, IPv4 or IPv6; none: everybody. Not part of the spec's text.
     #[serde(default)]
+    #[schemars(with = "Vec<Prefix>")]
     pub from: Vec<IpNet>,
 }
 
 /// A port that is published.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Published {
     /// Name of the endpoint.
     pub endpoint: String,

@@ -1,11 +1,12 @@
 //! A packet with all that decided about it, for a test elsewhere: the question and the answer of `netd repro`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::TracePacket;
 
 /// `POST /v1/repro`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReproRequest {
     /// Where the packet comes in, as in [`TraceRequest`](crate::TraceRequest); with `hook` the device.
@@ -18,7 +19,7 @@ pub struct ReproRequest {
 }
 
 /// A packet and all that decided about it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Repro {
     /// The packet and where it comes in, in words.
     pub packet: String,

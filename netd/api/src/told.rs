@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::HostSpec;
 
 /// Query of `GET /v1/monitor`; all that is given must fit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorFilter {
     /// Name or id of an endpoint that sends, is sent to, or has the flow.
@@ -24,7 +25,7 @@ pub struct MonitorFilter {
 }
 
 /// Query of `GET /v1/capture`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureOf {
     /// An endpoint, a network or an uplink, in this order.
@@ -42,7 +43,7 @@ impl CaptureOf {
 }
 
 /// One line of a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Told {
     /// A flow began.
@@ -63,7 +64,7 @@ pub enum Told {
 }
 
 /// Addresses and ports as a packet says them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ends {
     /// Source address.
     pub src: Option<IpAddr>,
@@ -76,7 +77,7 @@ pub struct Ends {
 }
 
 /// A packet and what became of it at one hook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToldPacket {
     /// When it came to the hook, in nanoseconds since 1970.
     pub time_ns: u64,
@@ -110,7 +111,7 @@ pub struct ToldPacket {
 }
 
 /// A flow that begins or ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToldFlow {
     /// When it began or ended, in nanoseconds since 1970.
     pub time_ns: u64,
@@ -136,7 +137,7 @@ pub struct ToldFlow {
 }
 
 /// The end of a flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToldClosed {
     /// `closed` by its ends, `reset`, `idle` for too long, `ended` (flushed, or its endpoint or published
     /// port went).

@@ -1,11 +1,12 @@
 //! What becomes of a packet: the question and the answer of `netd trace`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::PacketSpec;
 
 /// `POST /v1/trace`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRequest {
     /// Where the packet comes in: an endpoint (it sends the packet), an uplink's device (the packet comes
@@ -17,7 +18,7 @@ pub struct TraceRequest {
 }
 
 /// A packet to trace.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TracePacket {
     /// In words.
@@ -27,7 +28,7 @@ pub enum TracePacket {
 }
 
 /// What becomes of a packet, stage by stage.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Trace {
     /// Where it comes in.
     pub at: String,
@@ -48,7 +49,7 @@ pub struct Trace {
 }
 
 /// A program that meets the packet.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TraceProgram {
     /// Its name.
     pub program: String,
@@ -61,7 +62,7 @@ pub struct TraceProgram {
 }
 
 /// One thing a program finds or does.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TraceStep {
     /// What kind of step it is.
     pub point: String,

@@ -1,6 +1,7 @@
 //! An answer that goes on: what a listener is told, one JSON object on each line, until either side ends it.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
@@ -18,6 +19,15 @@ const CHUNK: usize = 64 << 10;
 
 /// The content type of such an answer.
 pub const TYPE: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// An answer of lines of one type.
+pub struct Lines<T>(Body, PhantomData<T>);
+
+impl<T> IntoResponse for Lines<T> {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, TYPE)], self.0).into_response()
+    }
+}
 
 /// Where lines come from.
 pub trait Source: Send + 'static {
@@ -56,7 +66,7 @@ impl Source for Reader {
 }
 
 /// The answer. A client that does not read makes nobody wait but its own source.
-pub fn lines<S: Source>(source: S) -> Response {
+pub fn lines<S: Source>(source: S) -> Lines<S::Line> {
     let body = stream::unfold(source, |mut source| async move {
         let mut chunk = Vec::new();
         let mut next = source.next().await;
@@ -71,7 +81,7 @@ pub fn lines<S: Source>(source: S) -> Response {
         let chunk = Bytes::from(chunk);
         (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), source))
     });
-    ([(CONTENT_TYPE, TYPE)], Body::from_stream(body)).into_response()
+    Lines(Body::from_stream(body), PhantomData)
 }
 
 fn write<T: Serialize>(chunk: &mut Vec<u8>, line: &T) {

@@ -5,12 +5,13 @@
 //! | [`connections`] | who is connected, how many, and for how long |
 //! | [`request`] | reading a request: how long that may take, how large it may be |
 //! | [`caller`] | who calls, and whether it may |
-//! | [`routes`] | the calls |
+//! | [`routes`], [`document`] | the calls, and the document made from them |
 //! | [`answer`], [`lines`] | answers, and answers that go on |
 
 mod answer;
 mod caller;
 mod connections;
+mod document;
 mod lines;
 mod request;
 mod routes;
@@ -26,6 +27,7 @@ use axum::middleware;
 use tokio::net::UnixListener;
 
 pub use connections::Connections;
+pub use routes::DOCUMENT;
 
 use crate::daemon::Handle;
 

@@ -1,7 +1,7 @@
 //! The command line: reads arguments, asks the daemon through `netd-api`, prints the answer.
 //!
 //! One file for each group of verbs; `output` is the only one that writes to stdout, and `error`
-//! decides what a failure looks like. Only `daemon`, `cleanup` and `doctor` call the rest of this crate; `ns`
+//! decides what a failure looks like. Only `daemon`, `cleanup`, `doctor` and `openapi` call the rest of this crate; `ns`
 //! does its own work, without a daemon, and looks at veths by `net`.
 
 mod capture;
@@ -22,6 +22,7 @@ mod masquerade;
 mod monitor;
 mod network;
 mod ns;
+mod openapi;
 mod output;
 mod pcap;
 mod publish;
@@ -156,6 +157,8 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Versions of this program and of the daemon
     Version(status::Version),
+    /// Print the API as an OpenAPI document (no daemon needed)
+    Openapi(openapi::Openapi),
     /// Print a completion script for a shell
     Completions(status::Completions),
     /// Remove every trace of netd from this node, daemon running or not (as root)
@@ -235,6 +238,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Status(_) => wait(status::status(ctx)),
         Verb::Doctor(v) => doctor::run(v, ctx),
         Verb::Version(_) => wait(status::version(ctx)),
+        Verb::Openapi(_) => openapi::run(),
         Verb::Completions(v) => status::completions(&v, &mut Cli::command()),
         Verb::Cleanup(v) => daemon::cleanup(v, ctx),
     }

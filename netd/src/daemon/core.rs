@@ -112,6 +112,21 @@ impl Handle {
         let _ = self.jobs.send(Some(Box::new(job)));
     }
 
+    /// A handle of a core that is gone.
+    #[cfg(test)]
+    pub fn of_nobody() -> Self {
+        let events = Arc::<Events>::default();
+        // Readers come to their end at once.
+        events.close();
+        Self {
+            jobs: mpsc::channel().0,
+            log: None,
+            room: Arc::new(Semaphore::new(1)),
+            events,
+            by: By::Netd,
+        }
+    }
+
     /// The same handle, in the name of a caller.
     #[must_use]
     pub fn in_the_name_of(&self, caller: Caller) -> Self {
