@@ -4,6 +4,7 @@ mod flows;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netd_api::{Filtering, MasqueradePortsError, Profile};
@@ -12,6 +13,9 @@ use serde::Deserialize;
 
 use self::flows::Flows;
 use crate::model::{masquerade, name, publish};
+
+/// Seconds between two looks at everything, where nobody says.
+const SWEEP: u64 = 30;
 
 /// How TC programs are to be hooked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -83,6 +87,7 @@ struct File {
     deny: Vec<IpNet>,
     attach_mode: Option<AttachChoice>,
     xdp: Option<XdpChoice>,
+    sweep: Option<u64>,
     flows: Flows,
     masquerade: Masquerade,
     publish: PublishFile,
@@ -154,6 +159,8 @@ pub struct Settings {
     pub attach_mode: AttachChoice,
     /// How XDP is hooked.
     pub xdp: XdpChoice,
+    /// How often everything is looked at, whatever the kernel told.
+    pub sweep: Duration,
     /// Entries of each flow table.
     pub flow_entries: u32,
     /// Flows an endpoint may have; none: a share of the table.
@@ -243,6 +250,7 @@ impl DaemonOptions {
             deny: file.deny.iter().map(IpNet::trunc).collect(),
             attach_mode: self.attach_mode.or(file.attach_mode).unwrap_or_default(),
             xdp: self.xdp.or(file.xdp).unwrap_or_default(),
+            sweep: sweep(file.sweep)?,
             flow_entries: file.flows.entries()?,
             flows_per_endpoint: file.flows.per_endpoint()?,
             flow_timeouts: file.flows.timeouts()?,
@@ -306,6 +314,15 @@ fn publish_addresses(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError>
         }
     }
     Ok(addresses)
+}
+
+fn sweep(seconds: Option<u64>) -> Result<Duration, ConfigError> {
+    let seconds = seconds.unwrap_or(SWEEP);
+    if !(1..=3600).contains(&seconds) {
+        let why = "give 1 to 3600 seconds".into();
+        return Err(value("sweep", &seconds.to_string(), why));
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn pools(file: &PoolsFile) -> Result<Pools, ConfigError> {

@@ -2,6 +2,7 @@
 //! changes come one after the other and nothing needs a lock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -53,6 +54,10 @@ pub struct Core {
     pub(super) leaving: Vec<(Netns, u32)>,
     /// Whether what the start found has been brought into order.
     pub(super) settled: bool,
+    /// Whether what earlier loads of the programs left is removed.
+    pub(super) former_dropped: bool,
+    /// Addresses that traffic of endpoints can stand on.
+    pub(super) standing: BTreeSet<IpAddr>,
     /// The cgroup the socket hooks sit on; none: the node has no cgroup2.
     pub(super) cgroup: Option<PathBuf>,
     pub(super) started: Instant,
@@ -139,6 +144,17 @@ impl Handle {
     /// What has changed, and by whom.
     pub fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// The same, and waits until it was run or the core has ended.
+    pub async fn posted(&self, job: impl FnOnce(&mut Core) + Send + 'static) {
+        let (run, over) = oneshot::channel::<()>();
+        self.post(move |core| {
+            job(core);
+            drop(run);
+        });
+        // It is dropped either way, and never sent to.
+        let _ = over.await;
     }
 
     /// Readable when the programs have written log lines.

@@ -28,7 +28,7 @@ impl Core {
 
 /// What others may call the node by, with the device that has it. Loopback addresses are every
 /// machine's own and link-local ones a link's: neither names this node.
-fn locals(addresses: &[Address]) -> BTreeMap<IpAddr, u32> {
+pub(super) fn locals(addresses: &[Address]) -> BTreeMap<IpAddr, u32> {
     let named = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_loopback(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),

@@ -15,6 +15,8 @@
 //! | `file` | plan, apply, export: many changes as one |
 //! | `reach` | changes inside of endpoints that stay |
 //! | `local` | the node's own addresses |
+//! | `lost` | what ends with an address |
+//! | `repair`, `pins` | what others took away is put back |
 //! | `observe`, `flows`, `mappings` | what is told about it |
 //! | [`inspect`] | an endpoint seen from both sides, read beside the core |
 //! | [`repro`] | the same with all that decided, for a test elsewhere |
@@ -38,12 +40,15 @@ pub mod listen;
 mod local;
 pub mod lock;
 pub mod log;
+mod lost;
 mod mappings;
 mod network;
 mod observe;
 mod overlap;
+mod pins;
 mod publish;
 mod reach;
+mod repair;
 pub mod repro;
 mod sockets;
 mod start;
@@ -84,6 +89,7 @@ pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
     private_dir(&settings.state_dir)?;
     private_dir(&settings.run_dir)?;
     let run_dir = settings.run_dir.clone();
+    let sweep = settings.sweep;
     let events = Arc::new(Events::default());
     let of_daemon = |kind, text: String| events.tell(&By::Netd, News::new(kind, "daemon", text));
     let version = env!("CARGO_PKG_VERSION");
@@ -94,7 +100,7 @@ pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
     let socket = server.path().to_owned();
     let connections = server.connections();
     tracing::info!("ready, API on {}", socket.display());
-    watch::spawn(&handle);
+    watch::spawn(&handle, sweep);
     let stopping = |why| {
         of_daemon(
             EventKind::Stopping,

@@ -58,6 +58,8 @@ impl Core {
             by: By::Netd,
             leaving: Vec::new(),
             settled: false,
+            former_dropped: false,
+            standing: std::collections::BTreeSet::new(),
             cgroup,
             started: std::time::Instant::now(),
             watchers: super::listen::Watchers::default(),
@@ -65,6 +67,7 @@ impl Core {
             _collecting: collecting,
         };
         core.actual = core.observe_node()?;
+        core.standing = core.node.datapath.stood_on()?;
         core.drop_half_made()?;
         core.refresh_uplinks();
         core.refresh_silent();
@@ -77,13 +80,8 @@ impl Core {
             core.settle_onward(Scope::All);
         }
         core.note_lost();
-        // Other problems have nothing to do with the programs of before.
-        if ["state", "uplinks"]
-            .iter()
-            .all(|p| !core.problems.contains_key(*p))
-        {
-            core.node.datapath.hooks_replaced()?;
-        }
+        core.give_up_unfinished();
+        core.drop_former_programs(true);
         core.refresh_locals();
         core.end_orphaned_flows();
         core.catch_up();

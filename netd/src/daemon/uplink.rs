@@ -9,6 +9,7 @@ use netd_common::maps::{Range, SILENT, Uplink as Row};
 
 use super::core::Core;
 use super::error::{Result, ServiceError};
+use super::local::locals;
 use crate::config::XdpChoice;
 use crate::datapath::{Datapath, XdpMode};
 use crate::model::masquerade::{silent, too_many};
@@ -33,6 +34,12 @@ pub struct Uplink {
     pub row: Row,
     /// How XDP is hooked.
     pub xdp: XdpMode,
+    /// Administratively up.
+    pub up: bool,
+    /// A default route of the main table leads by it.
+    pub has_default: bool,
+    /// The addresses of both families that it has, or had last.
+    pub last: [Option<IpAddr>; 2],
 }
 
 impl Uplink {
@@ -108,11 +115,12 @@ impl Core {
             }
         }
         for link in &wanted {
-            note(&link.name, self.use_uplink(link, &addresses));
+            note(&link.name, self.use_uplink(link, &addresses, &routes));
         }
         self.follow_uplink_nets(nets(&wanted, &addresses));
         self.follow_outside(&wanted, &addresses);
         // Of several uplinks the first that has an address: callers are to be seen with one address.
+        self.end_flows_of_lost_addresses(&locals(&addresses).into_keys().collect());
         let rows = || self.uplinks.values().map(|u| u.row);
         let v4 = rows().map(|r| r.v4).find(|a| !a.is_unspecified());
         let v6 = rows().map(|r| r.v6).find(|a| !a.is_unspecified());
@@ -161,10 +169,8 @@ impl Core {
                 .cloned()
                 .collect();
         }
-        let defaults = routes
-            .iter()
-            .filter(|r| r.to.prefix_len() == 0 && r.table == MAIN);
-        let mut devices: BTreeSet<u32> = defaults.flat_map(|r| r.devices.iter().copied()).collect();
+        let devices = defaults(routes).flat_map(|r| r.devices.iter().copied());
+        let mut devices: BTreeSet<u32> = devices.collect();
         if devices.is_empty() {
             devices = rows.iter().copied().collect();
         }
@@ -181,6 +187,7 @@ impl Core {
         let text = format!("uplink {} is no uplink any more", uplink.name);
         self.tell(EventKind::Removed, format!("uplink {}", uplink.name), text);
         self.node.datapath.uplink_remove(ifindex)?;
+        self.end_flows_on(&uplink.last.into_iter().flatten().collect());
         // A device that was made anew under the same name is hooked a moment later.
         if wanted.iter().all(|l| l.name != uplink.name) {
             self.node.datapath.unhook(&uplink.name)?;
@@ -192,7 +199,7 @@ impl Core {
         Ok(())
     }
 
-    fn use_uplink(&mut self, link: &Link, addresses: &[Address]) -> Result<()> {
+    fn use_uplink(&mut self, link: &Link, addresses: &[Address], routes: &[Route]) -> Result<()> {
         let netlink = &mut self.node.netlink;
         let v4 = source(netlink, ANYWHERE_V4.into(), link.ifindex, addresses)?;
         let v6 = source(netlink, ANYWHERE_V6.into(), link.ifindex, addresses)?;
@@ -210,11 +217,16 @@ impl Core {
             port_max: Be16::new(ports.last()),
             mtu: link.mtu,
         };
+        let has_default = defaults(routes).any(|r| r.devices.contains(&link.ifindex));
+        if let Some(known) = self.uplinks.get_mut(&link.ifindex) {
+            (known.up, known.has_default) = (link.up, has_default);
+        }
         let known = self.uplinks.get(&link.ifindex);
         if known.is_some_and(|u| u.row == row && u.name == link.name) {
             return Ok(());
         }
         let was_known = known.is_some();
+        let [last4, last6] = known.map_or([None; 2], |u| u.last);
         let renamed = known.is_some_and(|u| u.name != link.name);
         let known_xdp = known.map(|u| u.xdp).filter(|_| !renamed);
         self.node.datapath.uplink_set(link.ifindex, &row)?;
@@ -226,6 +238,9 @@ impl Core {
             name: link.name.clone(),
             row,
             xdp,
+            up: link.up,
+            has_default,
+            last: [v4.or(last4), v6.or(last6)],
         };
         let show = |ip: Option<IpAddr>| ip.map_or("none".into(), |ip| ip.to_string());
         let (kind, done) = if was_known {
@@ -256,6 +271,13 @@ impl Core {
             XdpChoice::Off => Some(XdpMode::Off),
         }
     }
+}
+
+/// The default routes of the main table.
+fn defaults(routes: &[Route]) -> impl Iterator<Item = &Route> {
+    routes
+        .iter()
+        .filter(|r| r.to.prefix_len() == 0 && r.table == MAIN)
 }
 
 /// The subnets of the uplinks, link-local ones left out.

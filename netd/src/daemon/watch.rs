@@ -10,23 +10,24 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::core::{Core, Handle};
+use super::pins;
 use super::sockets::SOCKETS;
 use crate::net::events::{self, Changes};
-use crate::net::link;
+use crate::net::link::{self, Link};
+use crate::net::route;
 use crate::plan::Scope;
 
 /// How often learned MACs that are old are looked for.
 const COLLECT: Duration = Duration::from_secs(2);
-/// How often everything is looked at, whatever the kernel told.
-const SWEEP: Duration = Duration::from_secs(30);
 /// How long to wait before watching again when the kernel's notices ended.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts all of it.
-pub fn spawn(handle: &Handle) {
+/// Starts all of it. Every `sweep` all is looked at, whatever the kernel told.
+pub fn spawn(handle: &Handle, sweep: Duration) {
     tokio::spawn(follow(handle.clone()));
+    tokio::spawn(pins::follow(handle.clone()));
     tokio::spawn(every(handle.clone(), COLLECT, Core::collect));
-    tokio::spawn(every(handle.clone(), SWEEP, Core::sweep));
+    tokio::spawn(every(handle.clone(), sweep, Core::sweep));
     if let Some(fd) = handle.log_fd() {
         tokio::spawn(log_lines(handle.clone(), fd));
     }
@@ -34,12 +35,11 @@ pub fn spawn(handle: &Handle) {
 
 async fn follow(handle: Handle) {
     loop {
-        let tell = |changes: Changes| handle.post(move |core| core.node_changed(&changes));
+        let tell = |changes: Changes| handle.posted(move |core| core.node_changed(&changes));
         if let Err(e) = events::watch(tell).await {
             tracing::warn!("{e}; looking again");
         }
         tokio::time::sleep(RETRY).await;
-        handle.post(Core::sweep);
     }
 }
 
@@ -104,17 +104,62 @@ impl Core {
 
     /// Follows what the kernel told.
     fn node_changed(&mut self, changes: &Changes) {
+        if changes.all {
+            return self.sweep();
+        }
+        let own = |d: &crate::plan::Device| changes.lost.contains(&d.ifindex);
+        let (mut lost, mut settle) = (Vec::new(), false);
+        if changes.node || self.actual.devices.values().any(own) {
+            (lost, settle) = self.look_at_devices();
+        }
+        if !changes.unhooked.is_empty() {
+            settle |= self.repair_hooks(Some(&changes.unhooked));
+        }
+        if settle {
+            self.settle_onward(Scope::All);
+            self.tell_repaired(&lost);
+        }
         if changes.node {
             self.refresh_uplinks();
             self.refresh_locals();
         }
-        let lost = self
-            .actual
-            .devices
-            .values()
-            .any(|d| changes.gone.contains(&d.ifindex));
-        if lost {
-            self.sweep();
+    }
+
+    /// Compares everything that is there with what should be, and puts it right.
+    pub(super) fn sweep(&mut self) {
+        let unpinned = self.repair_pins();
+        let (lost, mut settle) = self.look_at_devices();
+        settle |= self.repair_hooks(None) || unpinned;
+        if settle || self.problems.contains_key("state") {
+            self.settle_onward(Scope::All);
+            self.tell_repaired(&lost);
+        }
+        self.give_up_unfinished();
+        self.refresh_uplinks();
+        self.refresh_locals();
+        self.name_those_before();
+        if self.problems.contains_key(SOCKETS) {
+            self.hook_sockets();
+        }
+        self.drop_former_programs(false);
+        self.end_watching_of_nobody();
+    }
+
+    /// Compares the devices that are there with the ones that should be: those that are gone, and whether there is
+    /// something to settle.
+    fn look_at_devices(&mut self) -> (Vec<String>, bool) {
+        let netlink = &mut self.node.netlink;
+        let read = link::all(netlink).and_then(|links| Ok((links, route::addresses(netlink)?)));
+        match read {
+            Ok((links, addresses)) => {
+                let lost = self.forget_lost(&links);
+                let settle = self.repair_devices(&links, &addresses) || !lost.is_empty();
+                (lost, settle)
+            }
+            Err(e) => {
+                tracing::warn!("{e}");
+                (Vec::new(), false)
+            }
         }
     }
 
@@ -133,13 +178,9 @@ impl Core {
         }
     }
 
-    /// Compares the devices that are there with the ones that should be, and puts it right.
-    fn sweep(&mut self) {
-        let links = match link::all(&mut self.node.netlink) {
-            Ok(links) => links,
-            Err(e) => return tracing::warn!("{e}"),
-        };
-        let there = self.own_devices(&links);
+    /// Forgets the devices that are gone; their names.
+    fn forget_lost(&mut self, links: &[Link]) -> Vec<String> {
+        let there = self.own_devices(links);
         let gone = |name: &String, ifindex: u32| {
             there.iter().all(|(n, d)| n != name || d.ifindex != ifindex)
         };
@@ -164,15 +205,6 @@ impl Core {
                 tracing::warn!("{e}");
             }
         }
-        if !lost.is_empty() || self.problems.contains_key("state") {
-            self.settle_onward(Scope::All);
-        }
-        self.tell_repaired(&lost);
-        self.refresh_uplinks();
-        self.refresh_locals();
-        if self.problems.contains_key(SOCKETS) {
-            self.hook_sockets();
-        }
-        self.end_watching_of_nobody();
+        lost
     }
 }

@@ -106,6 +106,11 @@ fn explain(e: &aya::programs::ProgramError) -> String {
     }
 }
 
+/// Whether every hook is pinned.
+pub(super) fn pinned(pins: &Pins) -> bool {
+    SOCKETS.iter().all(|name| pins.cgroup.join(name).exists())
+}
+
 /// Removes all hooks, there or not.
 pub(super) fn unhook(pins: &Pins) -> Result<()> {
     let entries = fs::read_dir(&pins.cgroup).into_iter().flatten();

@@ -30,6 +30,16 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 /// it is a link.
 const FILTER: &str = "_filter";
 
+/// Name of the pin of a program's clsact filter.
+pub(super) fn filter(program: &str) -> String {
+    format!("{program}{FILTER}")
+}
+
+/// Name of the pin of an XDP link.
+pub(super) fn xdp_pin(mode: XdpMode) -> String {
+    format!("{}_{}", load::XDP, mode.name())
+}
+
 /// A TC program and the side of the device it is hooked on.
 #[derive(Clone, Copy)]
 pub(super) struct TcHook {
@@ -95,7 +105,7 @@ pub(super) fn tc(
     }
     for hook in hooks {
         let link = dir.join(hook.program);
-        let filter = dir.join(format!("{}{FILTER}", hook.program));
+        let filter = dir.join(filter(hook.program));
         // A hook of the other mode goes when this one is in place: there is no gap.
         match mode {
             AttachMode::Tcx => {
@@ -207,7 +217,7 @@ pub(super) fn xdp(
         Some(XdpMode::Generic) => &[(XdpMode::Generic, AyaXdp::Skb)],
         Some(XdpMode::Off) => &[],
     };
-    let pin_of = |mode: XdpMode| dir.join(format!("{}_{}", load::XDP, mode.name()));
+    let pin_of = |mode: XdpMode| dir.join(xdp_pin(mode));
     let program = load::xdp(ebpf)?;
     let mut why = String::new();
     // What is hooked gets the program in place, in whichever of the modes it is: to try a better one first would

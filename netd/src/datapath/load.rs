@@ -89,7 +89,8 @@ impl Pins {
         }
     }
 
-    fn make(&self) -> Result<()> {
+    /// Makes the directories, there or not.
+    pub fn make(&self) -> Result<()> {
         let all = [
             &self.maps,
             &self.links,

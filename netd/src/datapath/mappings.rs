@@ -2,8 +2,9 @@
 //! and removed by the programs alone; what is to go is found here and freed by `netd_flow_end`, which judges
 //! once more at that moment.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
+use std::net::IpAddr;
 
 use netd_common::addr::{Addr, Be16};
 use netd_common::flow::{HALF_MADE, Timeouts};
@@ -76,6 +77,22 @@ pub(super) fn list<A: Addr + Hash>(
         });
     })?;
     Ok(all)
+}
+
+/// Frees the mappings whose outside socket has one of these addresses, whatever they hold; how many.
+pub(super) fn free<A: Addr>(
+    table: &MappingTable<A>,
+    ender: &Ender,
+    outside: &BTreeSet<IpAddr>,
+) -> Result<u32> {
+    let mut found = Vec::new();
+    table.scan(|key, m| {
+        if !is_outside(m) && outside.contains(&address(m.other.dst)) {
+            let (key, created) = (*key, m.created);
+            found.push(Ending { key, created });
+        }
+    })?;
+    ender.end(&found, ending::FREE)
 }
 
 /// Mappings that count flows of which the table has none, by key: creation, word, idle since.

@@ -7,6 +7,7 @@
 //! | `endpoint_hooks` | how endpoint devices are hooked, quickly first |
 //! | `inject` | a frame that no device has sent |
 //! | `cgroup` | the socket hooks |
+//! | `check` | whether hooks and pins are still there |
 //! | `stages` | the programs in which others go on |
 //! | `table` | a hash map with our types |
 //! | `held` | which ports are held |
@@ -23,6 +24,7 @@
 //! | `sys` | bpf(2) where aya has no call |
 
 mod cgroup;
+mod check;
 mod collector;
 mod copy;
 mod endpoint_hooks;
@@ -48,6 +50,7 @@ mod types;
 mod watch;
 
 pub use cgroup::SOCKETS;
+pub use check::{Hooked, Role};
 pub use collector::{Collected, Collector};
 pub use error::{Error, Result};
 pub use load::{CLASSIFIERS, FLOW_END, GENERATION, INSTEAD, LAYOUTS, OBJECT, XDP};
@@ -56,7 +59,9 @@ pub use trace::{At, Copies, Seen};
 pub use types::{AttachMode, Filter, FlowRecord, LearnedRecord, MappingRecord, Options, XdpMode};
 pub use watch::{Events, Load, Loaded};
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use aya::Ebpf;
@@ -69,6 +74,7 @@ use netd_common::maps::{
 };
 use netd_common::reason::{DropReason, Hook};
 
+use self::check::Anchors;
 use self::endpoint_hooks::EndpointHooks;
 /// Priority of netd's clsact filters: tells them from those of others.
 pub const FILTER_PRIORITY: u16 = hooks::PRIORITY;
@@ -94,6 +100,9 @@ pub struct Datapath {
     mode: AttachMode,
     endpoints: EndpointHooks,
     stages: Stages,
+    anchors: Anchors,
+    /// Uplinks that got their clsact qdisc from netd.
+    clsact: BTreeSet<String>,
     log: Option<log::Log>,
     limits: Limits,
     ender: Ender,
@@ -146,6 +155,7 @@ impl Datapath {
         }
         sys::trim();
         let stages = Stages::pin(&mut ebpf, &pins.stages)?;
+        let anchors = Anchors::cast(&pins)?;
         let e = &mut ebpf;
         let missing = |name: &str| Error::Load(format!("map {name} is missing"));
         let wrong = |e: aya::maps::MapError| Error::Load(error::chain(&e));
@@ -220,6 +230,8 @@ impl Datapath {
             mode,
             endpoints,
             stages,
+            anchors,
+            clsact: Self::clsact_made(&options.bpf_dir).into_iter().collect(),
         };
         // A daemon that was killed may have left the map without the word, or the word without the map.
         datapath.floats_noted()?;
@@ -240,8 +252,9 @@ impl Datapath {
     }
 
     /// All hooks have the programs of this load: what earlier loads have left for theirs is removed.
-    pub fn hooks_replaced(&self) -> Result<()> {
-        self.stages.only()
+    /// `starting`: nobody watches yet.
+    pub fn hooks_replaced(&self, starting: bool) -> Result<()> {
+        self.stages.only(starting)
     }
 
     /// The loaded object whose programs are hooked, for tests that run them on packets of their own.
@@ -300,6 +313,7 @@ impl Datapath {
         if made {
             let mark = self.pins.mark(device);
             fs::create_dir_all(&mark).map_err(Error::pin(&mark))?;
+            self.clsact.insert(device.into());
         }
         hooks::xdp(ebpf, &self.pins, device, xdp)
     }
@@ -314,6 +328,11 @@ impl Datapath {
     /// Idempotent. Which addresses the node has is to be said first.
     pub fn hook_sockets(&mut self, cgroup: &Path) -> Result<()> {
         cgroup::hook(&mut self.ebpf, &self.pins, cgroup)
+    }
+
+    /// Whether all socket hooks are pinned.
+    pub fn sockets_pinned(&self) -> bool {
+        cgroup::pinned(&self.pins)
     }
 
     /// Removes the socket hooks.
@@ -375,6 +394,12 @@ impl Datapath {
         let mut all = mappings::list(&self.mappings4, &self.flows4, timeouts)?;
         all.extend(mappings::list(&self.mappings6, &self.flows6, timeouts)?);
         Ok(all)
+    }
+
+    /// Frees the mappings whose outside socket has one of these addresses, whatever they hold; how many.
+    pub fn mappings_free(&mut self, outside: &BTreeSet<IpAddr>) -> Result<u32> {
+        Ok(mappings::free(&self.mappings4, &self.ender, outside)?
+            + mappings::free(&self.mappings6, &self.ender, outside)?)
     }
 
     /// How many flows of both families there are.

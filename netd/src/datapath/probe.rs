@@ -209,6 +209,23 @@ pub fn foreign_tcx(device: &str) -> Tried<Vec<String>> {
     Ok(found)
 }
 
+/// TCX programs of others that run before netd's on a device: side and name.
+pub fn tcx_before(device: &str) -> Tried<Vec<String>> {
+    let mut found = Vec::new();
+    for (side, kind) in [
+        ("ingress", TcAttachType::Ingress),
+        ("egress", TcAttachType::Egress),
+    ] {
+        let (_, programs) = SchedClassifier::query_tcx(device, kind).map_err(said)?;
+        if !programs.iter().any(is_ours) {
+            continue;
+        }
+        let before = programs.iter().take_while(|p| !is_ours(p));
+        found.extend(before.map(|p| format!("{} on TCX {side}", title(p))));
+    }
+    Ok(found)
+}
+
 /// What a program that is hooked somewhere is called; none: it is netd's.
 pub fn foreign_program(id: u32) -> Option<String> {
     let found = loaded_programs().flatten().find(|p| p.id() == id);

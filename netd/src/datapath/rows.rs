@@ -1,7 +1,7 @@
 //! Rows of the maps the control plane writes.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
 
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
@@ -185,6 +185,18 @@ impl Datapath {
         self.uplinks.all()
     }
 
+    /// The addresses that traffic of endpoints could stand on as the programs were told last: those of the node
+    /// and of the uplinks.
+    pub fn stood_on(&self) -> Result<BTreeSet<IpAddr>> {
+        let mut all: BTreeSet<IpAddr> = BTreeSet::new();
+        all.extend(self.locals.all()?.into_iter().map(|(ip, _)| narrow(ip)));
+        for (_, uplink) in self.uplinks.all()? {
+            all.extend([IpAddr::from(uplink.v4), IpAddr::from(uplink.v6)]);
+        }
+        all.retain(|ip| !ip.is_unspecified());
+        Ok(all)
+    }
+
     /// Makes the node's addresses exactly `addresses`, each with the ifindex of its device: new ones
     /// first, so that none that stays is ever missing.
     pub fn locals_set(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> Result<()> {
@@ -271,6 +283,11 @@ fn wide(ip: IpAddr) -> V6 {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
     }
+}
+
+/// The other way round.
+fn narrow(ip: V6) -> IpAddr {
+    Ipv6Addr::from(ip).to_canonical()
 }
 
 /// Prefix length and address of a deny-list key: IPv4 lies in `::ffff:0:0/96`.

@@ -5,20 +5,22 @@
 //! hooked finds theirs until it is replaced.
 
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::{MapData, ProgramArray};
 
 use super::error::{Error, Result, chain};
-use super::load;
+use super::{load, sys};
 
 /// Name of the map in the object.
 const MAP: &str = "STAGES";
 
-/// One load's map, pinned.
+/// One load's map, pinned. It is open all the while: should its pin go, it keeps its programs.
 pub(super) struct Stages {
     pin: PathBuf,
+    map: OwnedFd,
 }
 
 impl Stages {
@@ -45,7 +47,8 @@ impl Stages {
         let pin = dir.join((last + 1).to_string());
         map.pin(&pin)
             .map_err(|e| Error::Load(format!("{}: {}", pin.display(), chain(&e))))?;
-        Ok(Self { pin })
+        let map = sys::object(&pin).map_err(Error::pin(&pin))?;
+        Ok(Self { pin, map })
     }
 
     /// Where it is pinned.
@@ -53,18 +56,37 @@ impl Stages {
         &self.pin
     }
 
-    /// Removes the maps of other loads: every hook has the programs of this one. So are those that a load that
-    /// was cut off has pinned for the moment.
-    pub fn only(&self) -> Result<()> {
+    /// Pins it again where its pin is gone; whether it was.
+    pub fn pin_again(&self) -> Result<bool> {
+        if self.pin.exists() {
+            return Ok(false);
+        }
+        sys::pin(self.map.as_fd(), &self.pin).map_err(Error::pin(&self.pin))?;
+        Ok(true)
+    }
+
+    /// Removes the maps of earlier loads: every hook has the programs of this one. With `also_cut_off` so are
+    /// those that a load that was cut off has pinned for the moment; only where no other load can be under way.
+    pub fn only(&self, also_cut_off: bool) -> Result<()> {
         let dir = self.pin.parent().unwrap_or(&self.pin);
+        let own = number(&self.pin);
         for entry in fs::read_dir(dir).map_err(Error::pin(dir))? {
             let pin = entry.map_err(Error::pin(dir))?.path();
-            if pin != self.pin {
+            let stays = match number(&pin) {
+                Some(n) => Some(n) >= own,
+                None => !also_cut_off,
+            };
+            if !stays {
                 load::remove(&pin)?;
             }
         }
         Ok(())
     }
+}
+
+/// The number of a pin; none: it is of something else.
+fn number(pin: &Path) -> Option<u64> {
+    pin.file_name()?.to_str()?.parse().ok()
 }
 
 /// The numbers that maps are pinned under.

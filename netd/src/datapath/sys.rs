@@ -11,6 +11,7 @@ use std::path::Path;
 
 use bytemuck::Pod;
 
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -18,6 +19,10 @@ const BPF_LINK_UPDATE: libc::c_long = 29;
 
 /// `BPF_LINK_TYPE_CGROUP`
 const LINK_CGROUP: u32 = 3;
+/// `BPF_LINK_TYPE_XDP`, Linux 5.9.
+const LINK_XDP: u32 = 6;
+/// `BPF_LINK_TYPE_TCX`, Linux 6.6.
+const LINK_TCX: u32 = 11;
 
 /// Entries asked for at once; at least the longest bucket.
 const CHUNK: usize = 4096;
@@ -36,7 +41,7 @@ struct Batch {
     flags: u64,
 }
 
-/// `bpf_attr` of `BPF_OBJ_GET`.
+/// `bpf_attr` of `BPF_OBJ_GET` and `BPF_OBJ_PIN`.
 #[repr(C)]
 struct ObjGet {
     path: u64,
@@ -52,7 +57,7 @@ struct InfoByFd {
     info: u64,
 }
 
-/// `bpf_link_info` of a cgroup link.
+/// `bpf_link_info` of a cgroup link; one of a device begins with the ifindex where `cgroup` is.
 #[repr(C)]
 #[derive(Default)]
 struct LinkInfo {
@@ -109,8 +114,18 @@ pub fn object(pin: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The number of the cgroup a link is on; 0: that cgroup is gone.
-pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
+/// Pins an object.
+pub fn pin(object: BorrowedFd<'_>, pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr = ObjGet {
+        path: path.as_ptr() as u64,
+        fd: object.as_raw_fd().cast_unsigned(),
+        flags: 0,
+    };
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let mut attr = InfoByFd {
         fd: link.as_raw_fd().cast_unsigned(),
@@ -118,8 +133,25 @@ pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
         info: (&raw mut info) as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
+/// The number of the cgroup a link is on; 0: that cgroup is gone.
+pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
+    let info = link_info(link)?;
     if info.kind == LINK_CGROUP {
         Ok(info.cgroup)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// ifindex of the device a TCX or XDP link is on; 0: that device is gone, or the link was detached.
+pub fn link_device(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let info = link_info(link)?;
+    if [LINK_XDP, LINK_TCX].contains(&info.kind) {
+        let [a, b, c, d, ..] = info.cgroup.to_ne_bytes();
+        Ok(u32::from_ne_bytes([a, b, c, d]))
     } else {
         Err(io::ErrorKind::InvalidInput.into())
     }

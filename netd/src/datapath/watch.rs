@@ -21,7 +21,7 @@ use super::{Datapath, Options, flows::Ender, sys};
 /// The set that is hooked while somebody watches.
 pub(super) struct Watching {
     pub ebpf: Ebpf,
-    stages: Stages,
+    pub(super) stages: Stages,
     watched: Table<u32, u32>,
     captured: BTreeMap<u32, u32>,
 }

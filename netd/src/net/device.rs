@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use super::link::{self, End, Set};
+use netd_common::addr::Mac;
+
+use super::link::{self, End, Link, Set};
 use super::netns::NetnsFile;
 use super::{NetError, Netlink, Result, route, sysctl};
 use crate::plan::{Alias, EndpointPlan, GatewayPlan};
@@ -16,6 +18,7 @@ pub fn make_gateway(
 ) -> Result<(u32, u32)> {
     let alias = Alias::Network(plan.network.clone()).text(instance);
     let fresh = link::ifindex(&plan.outer).is_none();
+    let mut mac = None;
     if fresh {
         let end = |name, mac| End {
             name,
@@ -31,7 +34,10 @@ pub fn make_gateway(
             alias(&plan.outer),
             alias(&plan.inner),
         ])?;
-    } else if !is_ours(netlink, &plan.outer, &alias)? {
+    } else if let Some(outer) = ours(netlink, &plan.outer, &alias)? {
+        // Only where it is another one: setting it makes the node forget whom it knows there.
+        mac = Some(plan.mac).filter(|mac| *mac != outer.mac);
+    } else {
         return Err(NetError::Io {
             what: format!(
                 "cannot make the gateway of network {}: device {} is somebody else's; delete it or choose another name",
@@ -40,7 +46,7 @@ pub fn make_gateway(
             source: io::Error::from_raw_os_error(libc::EEXIST),
         });
     }
-    let made = configure_gateway(netlink, plan, &alias);
+    let made = configure_gateway(netlink, plan, &alias, mac);
     // One that is in use stays whatever is wrong with it.
     if fresh
         && made.is_err()
@@ -51,14 +57,18 @@ pub fn make_gateway(
     made
 }
 
-fn is_ours(netlink: &mut Netlink, name: &str, alias: &str) -> Result<bool> {
+fn ours(netlink: &mut Netlink, name: &str, alias: &str) -> Result<Option<Link>> {
     let links = link::all(netlink)?;
-    Ok(links
-        .iter()
-        .any(|l| l.name == name && l.alias.as_deref() == Some(alias)))
+    let ours = |l: &Link| l.name == name && l.alias.as_deref() == Some(alias);
+    Ok(links.into_iter().find(ours))
 }
 
-fn configure_gateway(netlink: &mut Netlink, plan: &GatewayPlan, alias: &str) -> Result<(u32, u32)> {
+fn configure_gateway(
+    netlink: &mut Netlink,
+    plan: &GatewayPlan,
+    alias: &str,
+    mac: Option<Mac>,
+) -> Result<(u32, u32)> {
     let (outer, inner) = (
         link::must_ifindex(&plan.outer)?,
         link::must_ifindex(&plan.inner)?,
@@ -88,6 +98,7 @@ fn configure_gateway(netlink: &mut Netlink, plan: &GatewayPlan, alias: &str) -> 
             .iter()
             .map(|net| route::add_gateway_address(&plan.outer, outer, *net)),
     );
+    batch.extend(mac.map(|mac| Set::new(&plan.outer).mac(mac).request()));
     batch.push(Set::new(&plan.inner).up().request());
     batch.push(Set::new(&plan.outer).up().request());
     netlink.batch(batch)?;

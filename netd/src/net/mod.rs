@@ -1,6 +1,7 @@
 //! The node's network as the kernel has it: netlink, namespaces, sysctls, sockets. Never imports
 //! `datapath`, never runs a program.
 
+mod answer;
 pub mod device;
 pub mod events;
 pub mod hooked;

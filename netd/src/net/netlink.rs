@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use super::answer::{Answer, Asked};
 use super::{NetError, Result};
 use crate::failpoint;
 
@@ -19,8 +19,10 @@ const HEADER: usize = 16;
 /// Attribute of an extended acknowledgement with the kernel's words (`NLMSGERR_ATTR_MSG`).
 const ATTR_MSG: u16 = 1;
 /// Message types every netlink family has.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+pub(super) const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_DONE: u16 = 3;
+/// How often a list is asked for that changes while it is read.
+const DUMPS: usize = 8;
 /// Flag of an acknowledgement that carries attributes.
 const NLM_F_ACK_TLVS: u16 = 0x200;
 
@@ -155,44 +157,43 @@ impl Netlink {
 
     /// Asks for one object; none: the kernel has none (any refusal).
     pub fn get(&mut self, message: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>> {
-        Ok(self.ask(message, 0)?.into_iter().next())
+        let got = self.ask(message, Asked::One)?;
+        Ok(got.and_then(|all| all.into_iter().next()))
     }
 
-    /// Asks for all objects of a kind.
+    /// Asks for all objects of a kind; as often as it takes until none of them changed while they were listed.
     pub fn dump(&mut self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
-        self.ask(message, NLM_F_DUMP)
+        for _ in 1..DUMPS {
+            if let Some(all) = self.ask(message.clone(), Asked::All)? {
+                return Ok(all);
+            }
+        }
+        if let Some(all) = self.ask(message, Asked::All)? {
+            return Ok(all);
+        }
+        Err(NetError::io(
+            format!("what the kernel lists changed each of {DUMPS} times while it was read"),
+            io::Error::from_raw_os_error(libc::EAGAIN),
+        ))
     }
 
     fn ask(
         &mut self,
         message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<Vec<RouteNetlinkMessage>> {
+        asked: Asked,
+    ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
         let mut bytes = Vec::new();
+        let flags = match asked {
+            Asked::One => 0,
+            Asked::All => NLM_F_DUMP,
+        };
         self.serialize(message, flags, &mut bytes);
         self.send(&bytes)?;
-        let (sequence, mut out, mut done) = (self.sequence, Vec::new(), false);
-        while !done {
-            let mut bad = None;
-            for_each_message(&self.receive()?, |header, body| {
-                if header.sequence_number != sequence {
-                    return;
-                }
-                if matches!(header.message_type, NLMSG_ERROR | NLMSG_DONE) {
-                    done = true;
-                    return;
-                }
-                match RouteNetlinkMessage::deserialize(&header, body) {
-                    Ok(m) => out.push(m),
-                    Err(e) => bad = Some(e.to_string()),
-                }
-                done |= flags == 0;
-            });
-            if let Some(e) = bad {
-                return Err(NetError::Decode(e));
-            }
+        let mut answer = Answer::new(self.sequence, asked);
+        while !answer.is_done() {
+            answer.take(&self.receive()?);
         }
-        Ok(out)
+        answer.end()
     }
 }
 
@@ -203,7 +204,7 @@ fn unsafe_borrow(socket: &Socket) -> std::os::fd::BorrowedFd<'_> {
 }
 
 /// Calls `f` with the header and the body of every message of a datagram.
-fn for_each_message(mut bytes: &[u8], mut f: impl FnMut(NetlinkHeader, &[u8])) {
+pub(super) fn for_each_message(mut bytes: &[u8], mut f: impl FnMut(NetlinkHeader, &[u8])) {
     while let Some((head, _)) = bytes.split_first_chunk::<HEADER>() {
         let word =
             |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);

@@ -11,7 +11,6 @@ use bytemuck::{Pod, Zeroable};
 use nix::mount::{MsFlags, mount};
 
 use super::Lab;
-use super::host::Host;
 
 /// Which side of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +26,12 @@ pub enum Side {
 pub enum ForeignHook {
     /// A TCX link behind those that are there (Linux 6.6 and later).
     Tcx,
+    /// A TCX link before all that are there.
+    TcxFirst,
     /// A clsact filter of low priority, made by `tc`.
     Clsact,
+    /// The same of the highest.
+    ClsactFirst,
 }
 
 /// The counting program. Dropping it takes it off a TCX hook; a clsact filter stays with its device.
@@ -46,9 +49,14 @@ impl Foreign {
         let program = load(&map).context("cannot load the foreign program")?;
         let node = &lab.node;
         let link = match hook {
-            ForeignHook::Tcx => Some(node.ns.enter(|| tcx(&program, device, side))?),
+            ForeignHook::Tcx => Some(node.ns.enter(|| tcx(&program, device, side, 0))?),
+            ForeignHook::TcxFirst => Some(node.ns.enter(|| tcx(&program, device, side, BEFORE))?),
             ForeignHook::Clsact => {
-                clsact(lab, node, &program, device, side)?;
+                clsact(lab, &program, device, side, "65000")?;
+                None
+            }
+            ForeignHook::ClsactFirst => {
+                clsact(lab, &program, device, side, "1")?;
                 None
             }
         };
@@ -84,6 +92,8 @@ const MAP_TYPE_ARRAY: u32 = 2;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
+/// `BPF_F_BEFORE`; relative to nothing: first of all.
+const BEFORE: u32 = 1 << 3;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -216,7 +226,7 @@ fn load(map: &OwnedFd) -> io::Result<OwnedFd> {
     )
 }
 
-fn tcx(program: &OwnedFd, device: &str, side: Side) -> Result<OwnedFd> {
+fn tcx(program: &OwnedFd, device: &str, side: Side, flags: u32) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(device)?;
     // SAFETY: `name` is a C string that outlives the call.
     let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
@@ -234,7 +244,7 @@ fn tcx(program: &OwnedFd, device: &str, side: Side) -> Result<OwnedFd> {
             program,
             ifindex,
             attach,
-            flags: 0,
+            flags,
             relative: 0,
             pad: 0,
             revision: 0,
@@ -243,7 +253,8 @@ fn tcx(program: &OwnedFd, device: &str, side: Side) -> Result<OwnedFd> {
     .with_context(|| format!("cannot hook the foreign program on {device}"))
 }
 
-fn clsact(lab: &Lab, node: &Host, program: &OwnedFd, device: &str, side: Side) -> Result<()> {
+fn clsact(lab: &Lab, program: &OwnedFd, device: &str, side: Side, priority: &str) -> Result<()> {
+    let node = &lab.node;
     let side = match side {
         Side::Ingress => "ingress",
         Side::Egress => "egress",
@@ -260,7 +271,7 @@ fn clsact(lab: &Lab, node: &Host, program: &OwnedFd, device: &str, side: Side) -
         )
         .context("cannot mount a bpffs for the foreign program")?;
     }
-    let pin = dir.join(format!("{device}-{side}"));
+    let pin = dir.join(format!("{device}-{side}-{priority}"));
     let path = std::ffi::CString::new(pin.as_os_str().as_encoded_bytes())?;
     bpf(
         OBJ_PIN,
@@ -283,7 +294,7 @@ fn clsact(lab: &Lab, node: &Host, program: &OwnedFd, device: &str, side: Side) -
             device,
             side,
             "pref",
-            "65000",
+            priority,
             "bpf",
             "direct-action",
             "object-pinned",

@@ -123,16 +123,24 @@ fn without_root_the_daemon_says_so() -> Result<()> {
 #[test]
 fn a_configuration_with_an_unknown_key_is_refused() -> Result<()> {
     let lab = Lab::builder("config").without_daemon().build()?;
-    lab.node.reconfigure(|o| {
-        o.netd = netd_tests::lab::node::find_netd().unwrap_or_default();
-        o.config = "uplinkz = [\"eth0\"]\n".into();
-    });
-    let said = process::run(&mut lab.node.daemon_command()?)?;
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(
-        said.stderr.contains("uplinkz") && said.stderr.trim().lines().count() == 1,
-        "{said:?}"
-    );
+    for (config, why) in [
+        ("uplinkz = [\"eth0\"]\n", "uplinkz"),
+        (
+            "sweep = 0\n",
+            "sweep \"0\" is refused: give 1 to 3600 seconds",
+        ),
+    ] {
+        lab.node.reconfigure(|o| {
+            o.netd = netd_tests::lab::node::find_netd().unwrap_or_default();
+            config.clone_into(&mut o.config);
+        });
+        let said = process::run(&mut lab.node.daemon_command()?)?;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(
+            said.stderr.contains(why) && said.stderr.trim().lines().count() == 1,
+            "{said:?}"
+        );
+    }
     assert!(!lab.node.run_dir().join("netd.sock").exists());
     Ok(())
 }
