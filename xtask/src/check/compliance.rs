@@ -110,7 +110,7 @@ fn parse(text: &str) -> Result<Vec<Row>> {
 }
 
 /// The page leaves out the package of the suites, in which most tests are.
-fn full_name(test: &str) -> String {
+pub(super) fn full_name(test: &str) -> String {
     if test.starts_with("netd") || test.starts_with("xtask") {
         test.to_owned()
     } else {

@@ -2,6 +2,7 @@
 //! that failed.
 
 mod compliance;
+mod operations;
 pub mod promises;
 mod sizes;
 

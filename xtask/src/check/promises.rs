@@ -1,6 +1,7 @@
 //! `tests/promises.toml`: each promise of the README and the CLI contract, and the tests that prove
 //! it. A promise whose test does not exist or is ignored fails the check. So does a row of
-//! `docs/rfc-compliance.md` ([`compliance`]), whose tests are looked for in the same binaries.
+//! `docs/rfc-compliance.md` ([`compliance`]) and of `docs/operations.md` ([`operations`]), whose tests are looked
+//! for in the same binaries.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -10,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::compliance;
+use super::{compliance, operations};
 use crate::{
     test::binaries::{self, TestBinary},
     workspace,
@@ -62,8 +63,9 @@ pub struct Known {
 /// Compares the promises with the tests of the built test binaries.
 pub fn check() -> Result<()> {
     let promises = load()?;
-    let of_rfcs = compliance::tests()?;
-    let tests = promises.iter().flat_map(Promise::tests).chain(&of_rfcs);
+    let mut of_pages = compliance::tests()?;
+    of_pages.extend(operations::tests()?);
+    let tests = promises.iter().flat_map(Promise::tests).chain(&of_pages);
     let packages: BTreeSet<&str> = tests
         .filter_map(|test| test.split_once("::").map(|(package, _)| package))
         .collect();
@@ -72,6 +74,7 @@ pub fn check() -> Result<()> {
         known.add(&binary)?;
     }
     compliance::check(&known)?;
+    operations::check(&known)?;
     let broken = broken(&promises, &known);
     for line in &broken {
         println!("    {line}");
