@@ -3,8 +3,8 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_DUMP_INTR, NetlinkDeserializable, NetlinkHeader};
-use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NLM_F_DUMP_INTR, NetlinkDeserializable, NetlinkHeader};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use super::netlink::{NLMSG_DONE, NLMSG_ERROR, for_each_message};
 use super::{NetError, Result};
@@ -97,8 +97,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::{NLM_F_MULTIPART, NetlinkMessage, NetlinkPayload};
-    use netlink_packet_route::link::LinkMessage;
+    use rtnetlink::packet_core::{NLM_F_MULTIPART, NetlinkMessage, NetlinkPayload};
+    use rtnetlink::packet_route::link::LinkMessage;
 
     use super::*;
 

@@ -9,11 +9,11 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
+use rtnetlink::packet_core::{NetlinkDeserializable, NetlinkHeader};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::{Socket, protocols::NETLINK_ROUTE};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
@@ -153,9 +153,9 @@ pub async fn watch<F: Future<Output = ()>>(mut tell: impl FnMut(Changes) -> F) -
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-    use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-    use netlink_packet_route::tc::TcMessage;
+    use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+    use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+    use rtnetlink::packet_route::tc::TcMessage;
 
     use super::*;
 

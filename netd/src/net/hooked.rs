@@ -1,8 +1,8 @@
 //! What sits on a device besides TCX links: clsact filters and XDP programs. Reads only.
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use super::{Netlink, Result};
 

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netd_common::addr::Mac;
-use netlink_packet_route::neighbour::{
+use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::route::{self, Address};
 use super::veth::{self, Device};
@@ -198,7 +198,7 @@ fn neighbour(message: &RouteNetlinkMessage) -> Option<Neighbour> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_packet_route::route::RouteNextHop;
+    use rtnetlink::packet_route::route::RouteNextHop;
 
     fn route(kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteNetlinkMessage {
         let mut m = RouteMessage::default();

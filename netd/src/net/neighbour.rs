@@ -3,12 +3,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use netlink_packet_core::NLM_F_CREATE;
-use netlink_packet_route::neighbour::{
+use rtnetlink::packet_core::NLM_F_CREATE;
+use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::route::RouteProtocol;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, PUT_BY_NETD, Request, Result};
 

@@ -4,11 +4,11 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use netlink_packet_core::{
+use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::answer::{Answer, Asked};
 use super::{NetError, Result};
@@ -247,7 +247,7 @@ fn words(flags: u16, body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_packet_route::link::LinkMessage;
+    use rtnetlink::packet_route::link::LinkMessage;
 
     #[test]
     fn the_loopback_device_is_found_and_an_unknown_one_is_not() {

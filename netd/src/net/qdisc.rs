@@ -1,7 +1,7 @@
 //! The clsact qdisc of an uplink: removed when nobody uses it any more.
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use super::{Netlink, Request, Result};
 

@@ -4,12 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, Parseable as _};
-use netlink_packet_route::route::{
+use rtnetlink::packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, Parseable as _};
+use rtnetlink::packet_route::route::{
     RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType,
 };
-use netlink_packet_route::rule::RuleMessage;
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::rule::RuleMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::route::ip;
 use super::{NetError, Netlink, Request, Result};
@@ -175,7 +175,7 @@ fn beside(address: IpAddr, bits: u8) -> IpAddr {
 
 /// The request that makes what was recorded. What a fresh namespace has already is fine.
 pub fn replay(is_rule: bool, bytes: &[u8]) -> Result<Request> {
-    let wrong = |e: netlink_packet_core::DecodeError| NetError::Decode(e.to_string());
+    let wrong = |e: rtnetlink::packet_core::DecodeError| NetError::Decode(e.to_string());
     // The parsers take the header's size for granted.
     if bytes.len() < 12 {
         return Err(NetError::Decode("a route or rule that is cut short".into()));
@@ -198,7 +198,7 @@ pub fn replay(is_rule: bool, bytes: &[u8]) -> Result<Request> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::route::RouteAddress;
+    use rtnetlink::packet_route::route::RouteAddress;
 
     use super::*;
 

@@ -3,8 +3,8 @@
 
 use std::io;
 
-use netlink_sys::protocols::NETLINK_GENERIC;
-use netlink_sys::{Socket, SocketAddr};
+use rtnetlink::sys::protocols::NETLINK_GENERIC;
+use rtnetlink::sys::{Socket, SocketAddr};
 
 /// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY`, `CTRL_ATTR_FAMILY_ID`, `CTRL_ATTR_FAMILY_NAME` of
 /// linux/genetlink.h.
