@@ -2,11 +2,11 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`connections`] | who is connected, how many, and for how long |
-//! | [`request`] | reading a request: how long that may take, how large it may be |
-//! | [`caller`] | who calls, and whether it may |
-//! | [`routes`], [`document`] | the calls, and the document made from them |
-//! | [`answer`], [`lines`] | answers, and answers that go on |
+//! | `connections` | who is connected, how many, and for how long |
+//! | `request` | reading a request: how long that may take, how large it may be |
+//! | `caller` | who calls, and whether it may |
+//! | `routes`, `document` | the calls, and the document made from them |
+//! | `answer`, `lines` | answers, and answers that go on |
 
 mod answer;
 mod caller;

@@ -243,6 +243,7 @@ impl Core {
         let stored = pending.wait();
         let error = match (settled, stored) {
             (Ok(()), Ok(())) => {
+                self.note_stored();
                 self.tell_change(change, &back);
                 return Ok(());
             }
@@ -263,14 +264,19 @@ impl Core {
         Err(error)
     }
 
+    /// A change has been stored, and before it all that could not be.
+    pub(super) fn note_stored(&mut self) {
+        self.problems.remove("store");
+    }
+
     /// Stores what takes a change back that failed, and says why it did.
     pub(super) fn store_back(&mut self, back: Change, why: ServiceError) -> ServiceError {
-        let stored = self.store.commit(back, self.desired.meta.next_number);
+        let stored = self.store.take_back(back, self.desired.meta.next_number);
         match stored.wait() {
             Ok(()) => why,
             Err(e) => {
                 let line = format!("what was taken back is still stored: {e}");
-                let next = "the next start of the daemon makes it";
+                let next = "the next change takes it out, once it can be stored; a start before that makes it";
                 self.problems
                     .insert("store".into(), format!("store: {line}; {next}"));
                 why.and(&line)
@@ -284,6 +290,7 @@ impl Core {
             .store
             .commit(change.clone(), self.desired.meta.next_number);
         pending.wait()?;
+        self.note_stored();
         let back = self.desired.apply(change);
         self.tell_change(change, &back);
         self.settle_onward(scope);

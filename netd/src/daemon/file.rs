@@ -197,6 +197,7 @@ impl Core {
             .commit(change.clone(), after.meta.next_number)
             .wait()
             .inspect_err(|_| self.release_claims())?;
+        self.note_stored();
         self.desired.meta.next_number = after.meta.next_number;
         let back = self.desired.apply(&change);
         let there: BTreeSet<String> = self.actual.devices.keys().cloned().collect();

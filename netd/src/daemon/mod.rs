@@ -95,7 +95,7 @@ pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let started = format!("netd {version} started, instance {}", settings.instance);
     of_daemon(EventKind::Started, started);
-    let (handle, ended) = core::spawn(settings, Arc::clone(&events)).await?;
+    let (handle, mut ended) = core::spawn(settings, Arc::clone(&events)).await?;
     let server = crate::api::Server::bind(&run_dir)?;
     let socket = server.path().to_owned();
     let connections = server.connections();
@@ -111,14 +111,16 @@ pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
         _ = term.recv() => stopping("SIGTERM"),
         _ = int.recv() => stopping("SIGINT"),
         () = server.serve(handle.clone()) => bail!("the API server ended"),
-        _ = ended => bail!("the core thread ended"),
+        _ = &mut ended => bail!("the core thread ended"),
     }
-    events.close();
     // A new daemon may listen on the same path already: only one's own socket is removed.
     fs::remove_file(&socket)
         .or_else(ignore_missing)
         .context("cannot remove the socket")?;
     handle.close().await;
+    // What it still did has been told, and what it stored is in the file.
+    let _ = ended.await;
+    events.close();
     connections.finish(FINISH).await;
     Ok(())
 }

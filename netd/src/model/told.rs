@@ -1,6 +1,6 @@
 //! A change in words: what it made, changed and removed, object by object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netd_api::{EventKind, Owner, PublishSpec, object};
 use serde_json::Value;
@@ -39,6 +39,7 @@ pub fn told(after: &Desired, change: &Change, back: &Change) -> Vec<Told> {
         .filter(made)
         .map(|o| (name(o), o))
         .collect();
+    let gone: BTreeSet<String> = removed.iter().map(|o| name(o)).collect();
     let mut all = Vec::new();
     for old in &removed {
         if !made.contains_key(&name(old)) {
@@ -46,13 +47,12 @@ pub fn told(after: &Desired, change: &Change, back: &Change) -> Vec<Told> {
         }
     }
     for new in &change.put {
-        let of_name = |o: &&&Object| name(o) == name(new);
         if let Some(old) = before.get(&new.key()) {
             let different = different(old, new);
             if !different.is_empty() {
                 all.push(names.told(EventKind::Changed, new, &format!(": {different}")));
             }
-        } else if removed.iter().any(|o| of_name(&o)) {
+        } else if gone.contains(&name(new)) {
             all.push(names.told(EventKind::Remade, new, &names.details(new)));
         } else {
             all.push(names.told(EventKind::Created, new, &names.details(new)));

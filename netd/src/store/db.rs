@@ -2,7 +2,8 @@
 //!
 //! After an input or output error redb takes no more work, and nobody knows whether the commit that met it is on
 //! the disk. So the database is opened anew before the next change, and what that commit would have changed is
-//! written back first: whoever was told that nothing was stored is right.
+//! written back first: whoever was told that nothing was stored is right. What takes a change back is written once
+//! more instead: that is what is to be there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -38,14 +39,25 @@ struct Rows {
     meta: Option<Vec<u8>>,
 }
 
+/// What a commit is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// A change, durable.
+    Change,
+    /// One that may be lost in a crash.
+    Note,
+    /// One that takes a change back, durable.
+    Back,
+}
+
 /// The database.
 pub(super) struct Db {
     /// None: it has failed, and is to be opened anew.
     base: Option<Database>,
     open: Open,
     path: PathBuf,
-    /// What a failed commit may have changed, as it was before.
-    undo: Option<Rows>,
+    /// Rows as they are to be after a commit that failed.
+    owed: Option<Rows>,
 }
 
 /// The database has been opened.
@@ -65,7 +77,7 @@ impl Db {
             base: None,
             open,
             path,
-            undo: None,
+            owed: None,
         };
         // What redb makes of a file that somebody has written into is not all errors.
         let looked = catch_unwind(AssertUnwindSafe(|| {
@@ -200,8 +212,9 @@ impl Db {
             .collect()
     }
 
-    /// Stores a change. After an error the state is what it was: at once, or once there is a disk again.
-    pub fn write(&mut self, change: &Change, meta: &Meta, durable: bool) -> Result<(), StoreError> {
+    /// Stores a change. After an error the state is what it was, or with [`Kind::Back`] what it is to be: at once, or
+    /// once there is a disk again.
+    pub fn write(&mut self, change: &Change, meta: &Meta, kind: Kind) -> Result<(), StoreError> {
         failpoint::step("beginning to store");
         self.heal()?;
         let removed = change.remove.iter().map(|key| match key {
@@ -220,18 +233,33 @@ impl Db {
             objects: removed.chain(put).collect(),
             meta: Some(json(meta)),
         };
-        self.put(&rows, durable)
+        let done = self.put(&rows, kind != Kind::Note);
+        if done.is_err() {
+            if kind == Kind::Back {
+                self.owed = Some(rows);
+            }
+            // Most often the disk is there, and only full.
+            let _ = self.heal();
+        }
+        done
     }
 
     /// Opens the database anew if it has failed, and takes back what that may have left.
-    fn heal(&mut self) -> Result<(), StoreError> {
+    pub fn heal(&mut self) -> Result<(), StoreError> {
         if self.base.is_none() {
             self.base = Some((self.open)().map_err(|e| self.error(e))?);
+            // A disk that came back without the file is not the one that went.
+            if self.found()?.is_none() {
+                self.base = None;
+                let why = "its records are gone since it was opened".into();
+                let path = self.path.clone();
+                return Err(StoreError::Damaged { path, why });
+            }
         }
-        if let Some(undo) = self.undo.take()
-            && let Err(e) = self.put(&undo, true)
+        if let Some(owed) = self.owed.take()
+            && let Err(e) = self.put(&owed, true)
         {
-            self.undo = Some(undo);
+            self.owed = Some(owed);
             return Err(e);
         }
         Ok(())
@@ -245,7 +273,7 @@ impl Db {
             self.base = None;
             // The last one first: a row may have been changed twice.
             before.objects.reverse();
-            self.undo = Some(before);
+            self.owed = Some(before);
         }
         done
     }

@@ -14,7 +14,7 @@ pub use error::StoreError;
 use ipnet::Ipv6Net;
 use redb::Database;
 
-use self::db::{Db, Open, Opened};
+use self::db::{Db, Kind, Open, Opened};
 use crate::model::records::SCHEMA;
 use crate::model::{Change, Desired, Meta};
 
@@ -29,7 +29,8 @@ const CACHE: usize = 1 << 20;
 
 /// The store: a thread that writes, so that a commit's fsync runs beside other work.
 pub struct Store {
-    jobs: mpsc::Sender<Job>,
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<std::thread::JoinHandle<()>>,
     /// Held for the flock.
     _lock: File,
 }
@@ -37,7 +38,7 @@ pub struct Store {
 struct Job {
     change: Change,
     next_number: u32,
-    durable: bool,
+    kind: Kind,
     done: mpsc::Sender<Result<(), StoreError>>,
 }
 
@@ -91,39 +92,62 @@ impl Store {
 
     fn start(mut db: Db, mut meta: Meta, lock: File) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::channel::<Job>();
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
                 for job in inbox {
                     meta.next_number = job.next_number;
-                    let result = db.write(&job.change, &meta, job.durable);
+                    let result = db.write(&job.change, &meta, job.kind);
                     // Nobody may be waiting any more: then nobody misses the answer.
                     let _ = job.done.send(result);
                 }
+                // What a failed commit has left is not for the next start to find.
+                let _ = db.heal();
             })?;
-        Ok(Self { jobs, _lock: lock })
+        Ok(Self {
+            jobs: Some(jobs),
+            writer: Some(writer),
+            _lock: lock,
+        })
     }
 
     /// Begins to commit a change; it is durable when [`Pending::wait`] says so.
     pub fn commit(&self, change: Change, next_number: u32) -> Pending {
-        self.send(change, next_number, true)
+        self.send(change, next_number, Kind::Change)
     }
 
     /// Commits a change that may be lost in a crash, until the next [`Store::commit`].
     pub fn note(&self, change: Change, next_number: u32) -> Pending {
-        self.send(change, next_number, false)
+        self.send(change, next_number, Kind::Note)
     }
 
-    fn send(&self, change: Change, next_number: u32, durable: bool) -> Pending {
+    /// Begins to take a change back. What cannot be stored now is once there is a disk again.
+    pub fn take_back(&self, change: Change, next_number: u32) -> Pending {
+        self.send(change, next_number, Kind::Back)
+    }
+
+    fn send(&self, change: Change, next_number: u32, kind: Kind) -> Pending {
         let (done, answer) = mpsc::channel();
         // A send fails only when the writer is gone; then `wait` says so.
-        let _ = self.jobs.send(Job {
-            change,
-            next_number,
-            durable,
-            done,
-        });
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Job {
+                change,
+                next_number,
+                kind,
+                done,
+            });
+        }
         Pending(answer)
+    }
+}
+
+impl Drop for Store {
+    /// Waits until all is written, and the file closed.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
     }
 }
 

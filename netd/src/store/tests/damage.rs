@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::db::Kind;
 use super::disk::{Disk, change, names, shop};
 
 const OLD: [(u32, &str); 2] = [(1, "web"), (2, "db")];
@@ -13,7 +14,7 @@ fn commit() -> (Vec<u8>, Vec<u8>) {
     let (mut db, d) = disk.open().unwrap();
     // While the store is open, as a crash finds it.
     let before = disk.image().bytes.clone();
-    db.write(&change(), &d.meta, true).unwrap();
+    db.write(&change(), &d.meta, Kind::Change).unwrap();
     let after = disk.image().bytes.clone();
     (before, after)
 }

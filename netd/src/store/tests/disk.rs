@@ -108,7 +108,7 @@ pub(super) fn shop() -> Disk {
     let disk = Disk::default();
     let (mut db, d) = disk.open().unwrap();
     let objects = vec![net(1, "web"), net(2, "db")];
-    db.write(&put(objects), &d.meta, true).unwrap();
+    db.write(&put(objects), &d.meta, Kind::Change).unwrap();
     drop(db);
     disk
 }
@@ -134,7 +134,7 @@ fn a_disk_that_fails_at_any_write_leaves_what_was_told_and_is_used_again_once_it
         disk.image().left = Some(at);
         let mut meta = d.meta.clone();
         meta.next_number = 9;
-        let Err(e) = db.write(&change(), &meta, true) else {
+        let Err(e) = db.write(&change(), &meta, Kind::Change) else {
             assert!(at > 3, "a commit writes something");
             break;
         };
@@ -144,7 +144,7 @@ fn a_disk_that_fails_at_any_write_leaves_what_was_told_and_is_used_again_once_it
             line.contains("No space left") && !line.contains('\n'),
             "{line}"
         );
-        let e = db.write(&change(), &meta, true).unwrap_err();
+        let e = db.write(&change(), &meta, Kind::Change).unwrap_err();
         assert!(e.to_string().contains("No space left"), "still: {e}");
         // Had the power gone now: with all that was written, or with what was safe alone.
         let image = disk.image().clone();
@@ -156,7 +156,8 @@ fn a_disk_that_fails_at_any_write_leaves_what_was_told_and_is_used_again_once_it
         }
         // The disk is back: what was refused is not there, and what comes is stored.
         disk.image().left = None;
-        db.write(&put(vec![net(4, "new")]), &d.meta, true).unwrap();
+        db.write(&put(vec![net(4, "new")]), &d.meta, Kind::Change)
+            .unwrap();
         drop(db);
         let (_, found) = disk.open().unwrap();
         assert_eq!(names(&found), [OLD[0], OLD[1], (4, "new")], "{at}");
@@ -173,4 +174,27 @@ fn a_full_disk_does_not_keep_a_store_from_being_read() {
     assert_eq!(names(&found), OLD);
     drop(db);
     assert_eq!(disk.image().bytes.len(), len);
+}
+
+#[test]
+fn what_is_taken_back_is_taken_back_in_the_end() {
+    for at in 0.. {
+        let disk = shop();
+        let (mut db, d) = disk.open().unwrap();
+        let mut state = d.clone();
+        let back = state.apply(&change());
+        db.write(&change(), &d.meta, Kind::Change).unwrap();
+        disk.image().left = Some(at);
+        let failed = db.write(&back, &d.meta, Kind::Back).is_err();
+        disk.image().left = None;
+        // As at the end of the daemon, or before the next change.
+        db.heal().unwrap();
+        drop(db);
+        let (_, found) = disk.open().unwrap();
+        assert_eq!(names(&found), OLD, "{at}");
+        if !failed {
+            assert!(at > 3, "a commit writes something");
+            break;
+        }
+    }
 }
