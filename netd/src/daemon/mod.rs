@@ -90,6 +90,8 @@ pub async fn run(options: DaemonOptions) -> anyhow::Result<()> {
     private_dir(&settings.run_dir)?;
     let run_dir = settings.run_dir.clone();
     let sweep = settings.sweep;
+    // A directory that is none is refused before it is said that netd starts.
+    sockets::cgroup(settings.cgroup.as_deref())?;
     let events = Arc::new(Events::default());
     let of_daemon = |kind, text: String| events.tell(&By::Netd, News::new(kind, "daemon", text));
     let version = env!("CARGO_PKG_VERSION");
